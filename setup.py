@@ -21,10 +21,9 @@ setup(
     url=cfg['git_url'],
     license='Apache-2.0',
     packages=find_packages(include=['digits_kit', 'digits_kit.*']),
-    include_package_data=True,
+    package_data={'digits_kit': ['static/*.js', 'weights/*.safetensors']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['digits_kit=digits_kit._modidx:d']},
-    zip_safe=False,
 )

@@ -23,11 +23,14 @@ def from_root(match):
     return f"{bang}[{text}]({posixpath.normpath('nbs/' + target)})"
 
 
+def is_picture(output): return 'image/png' in output.get('data', {})
+
+
 def fenced(cell):
     "The text outputs of a code cell as one fenced block, so that no Markdown in them comes alive."
-    texts = [o.get('text') or o.get('data', {}).get('text/plain', '') for o in cell.outputs
-             if 'image/png' not in o.get('data', {})]
-    return [nbformat.v4.new_markdown_cell(f'```text\n{"".join(texts).rstrip()}\n```')] if any(texts) else []
+    texts = [o.get('text') or o.get('data', {}).get('text/plain', '') for o in cell.outputs if not is_picture(o)]
+    text = ''.join(o for o in texts if not o.startswith('<IPython.')).strip('\n')  # a progress bar has no text
+    return [nbformat.v4.new_markdown_cell(f'```text\n{text}\n```')] if text else []
 
 
 def make_readme():
@@ -37,12 +40,14 @@ def make_readme():
     for cell in nb.cells:
         if cell.cell_type == 'markdown': cell.source = LINK.sub(from_root, cell.source)
         if re.search(r'^#\|\s*hide\b', cell.source, re.M): continue
+        if re.search(r'^#\|\s*output:\s*false', cell.source, re.M): cell.outputs = []
         cell.source = re.sub(r'^#\|.*\n', '', cell.source, flags=re.M)
         cells.append(cell)
         if cell.cell_type == 'code':
             cells += fenced(cell)
-            cell.outputs = [o for o in cell.outputs if 'image/png' in o.get('data', {})]
+            cell.outputs = [o for o in cell.outputs if is_picture(o)]
     nb.cells = cells
+    nb.metadata['language_info'] = {'name': 'python'}
     body, found = MarkdownExporter().from_notebook_node(nb, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
     return re.sub(r'\n{3,}', '\n\n', body).strip() + '\n', found.get('outputs', {})
 

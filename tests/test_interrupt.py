@@ -1,0 +1,93 @@
+"Ctrl-C or kill -9 in the middle of `digits_a5`: earlier runs, the cache and the photos stay as they were."
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits_kit.hands import draw_hand
+
+LABELS = ['one', 'two', 'three', 'four', 'five']
+
+
+def draw_photos(root):
+    for seed, (split, label, i) in enumerate((s, o, i) for s, n in [('train', 6), ('valid', 3), ('production', 3)]
+                                             for o in LABELS for i in range(n)):
+        (root/split/label).mkdir(parents=True, exist_ok=True)
+        img = draw_hand(LABELS.index(label) + 1, seed=seed).img
+        Image.fromarray(img).save(root/split/label/f'{i:08}.jpg')
+
+
+def contents(folder):
+    return {str(o.relative_to(folder)): hashlib.sha256(o.read_bytes()).hexdigest() for o in folder.rglob('*') if o.is_file()}
+
+
+class Home:
+    "A place with photos, cache and runs of its own, in which `digits_a5` is started."
+    def __init__(self, folder):
+        self.folder, self.photos, self.runs, self.cache = folder, folder/'photos', folder/'runs', folder/'cache'
+        draw_photos(self.photos)
+
+    def start(self):
+        env = os.environ | {'DIGITS_RUNS': str(self.runs), 'DIGITS_CACHE': str(self.cache), 'PYTHONUNBUFFERED': '1'}
+        args = [Path(sys.executable).parent/'digits_a5', '--data', self.photos, '--out', self.folder/'out']
+        return subprocess.Popen(args, cwd=self.folder, env=env, start_new_session=True, encoding='utf-8',
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def complete(self):
+        "Run to the end: seconds, and everything that was printed."
+        start, process = time.monotonic(), self.start()
+        text = process.communicate()[0]
+        assert process.returncode == 0, text
+        return time.monotonic() - start, text
+
+    def interrupt(self, after, how):
+        "Start, wait `after` seconds, interrupt, and wait until the last process is gone."
+        process = self.start()
+        time.sleep(after)
+        assert process.poll() is None, f'digits_a5 ended before it was interrupted:\n{process.communicate()[0]}'
+        if how == 'ctrl-c': os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        else: process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        for _ in range(60):
+            try: os.killpg(process.pid, 0)
+            except ProcessLookupError: return
+            time.sleep(.5)
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError(f'{how} after {after:.0f} s left a process that went on for 30 s')
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+    home = Home(tmp_path_factory.mktemp('a5'))
+    home.seconds, home.text = home.complete()
+    home.photos_before, home.runs_before = contents(home.photos), contents(home.runs)
+    return home
+
+
+def check_unharmed(home):
+    assert contents(home.photos) == home.photos_before
+    after = contents(home.runs)
+    assert {o: after.get(o) for o in home.runs_before} == home.runs_before
+    for file in home.photos.rglob('*.jpg'): Image.open(file).load()
+    for file in home.cache.rglob('*.npy'): np.load(file)
+
+
+@pytest.mark.parametrize('part,how', [(.15, 'kill -9'), (.4, 'ctrl-c'), (.65, 'kill -9'), (.9, 'ctrl-c')])
+def test_interrupt(home, part, how):
+    home.interrupt(part*home.seconds, how)
+    check_unharmed(home)
+
+
+def test_complete_run_afterwards(home):
+    earlier = set(home.runs.glob('*/run.json'))
+    home.complete()
+    check_unharmed(home)
+    assert len(earlier) < len(set(home.runs.glob('*/run.json')))
