@@ -228,7 +228,7 @@ def check_opencv()->Finding:
     import cv2
     return Finding('ok', f'OpenCV: {cv2.__version__} from {" ".join(there) or "elsewhere than pip"}')
 
-# %% ../nbs/12_doctor.ipynb #10ff2f66
+# %% ../nbs/12_doctor.ipynb #b12f0b48
 def check_nbdev(
     command:str|None=None, # Path of nbdev_test; None = look for it as the shell does
 )->Finding:
@@ -249,7 +249,7 @@ def check_kernel()->Finding:
     if not Path(runs).is_absolute() or Path(runs).parent == Path(sys.executable).parent:
         return Finding('ok', 'Jupyter: the kernel python3 runs this Python')
     return Finding('problem', f'Jupyter: the kernel python3 runs {runs}, not {sys.executable}',
-                   'python -m ipykernel install --sys-prefix --name python3')
+                   'jupyter kernelspec remove python3')
 
 # %% ../nbs/12_doctor.ipynb #c9932f2e
 def check_data(

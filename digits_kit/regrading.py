@@ -73,7 +73,7 @@ class CellProgress:
         "Remember the seconds for the next time."
         with atomic_write(self.file, 'w') as f: json.dump(self.last | self.took, f)
 
-# %% ../nbs/09_regrading.ipynb #b1e7fe5b
+# %% ../nbs/09_regrading.ipynb #b70de1ed
 class NotebookRun(NamedTuple):
     "What came out of running a notebook."
     nb:nbformat.NotebookNode # With outputs
@@ -110,7 +110,7 @@ def run_notebook(
                             on_cell_start=progress.start, on_cell_executed=progress.done, extra_arguments=['--log-level=ERROR'])
     try: client.execute()
     except CellExecutionError as e: error = f'{e.ename}: {e.evalue}'
-    except DeadKernelError: raise KeyboardInterrupt from None  # nbclient ends the kernel on Ctrl-C
+    except (DeadKernelError, AssertionError): raise KeyboardInterrupt from None  # what nbclient makes of Ctrl-C: it ends the kernel
     progress.keep()
     folder = Path(out).resolve()/f'{path.stem.split("-")[0]}-{datetime.datetime.now():%Y%m%d-%H%M%S-%f}'
     return NotebookRun(nb, *_write_results(_without_bars(nb), folder, path.stem), error)
@@ -188,7 +188,7 @@ def check_handin(
     print('Ready to hand in.' if not todo else f'{todo} of {len(checks)} things are still to do.')
     return pd.DataFrame(checks).set_index('what')
 
-# %% ../nbs/09_regrading.ipynb #0ec032f8
+# %% ../nbs/09_regrading.ipynb #ae3eb20c
 def find_a5()->Path: # Raises when there is none
     "The a5 notebook of the project we are in, else of the clone that is installed."
     places = [project_dir()/'nbs', Path.cwd(), Path(digits_kit.__file__).parents[1]/'nbs']
@@ -211,11 +211,12 @@ def digits_a5(
     notebook:str='', # Notebook to run; empty = a5-model-improvement.ipynb of the project
 ):
     "Run the a5 notebook from the first photo to the conclusion, and write it with its results."
-    if data: os.environ['DIGITS_DATA'] = str(Path(data).resolve())
     if data and not Path(data).is_dir(): sys.exit(f"digits_a5: the data folder {data} does not exist.")
     try: path = Path(notebook or find_a5()).resolve()
     except FileNotFoundError as e: sys.exit(f'digits_a5: {e}')
-    os.environ['DIGITS_RUNS'] = str(Path(out or runs_dir()).resolve())
+    os.environ |= {'DIGITS_RUNS': str(out or runs_dir())} | ({'DIGITS_DATA': data} if data else {})
+    for name in ['DIGITS_RUNS', 'DIGITS_DATA', 'DIGITS_WEIGHTS', 'DIGITS_CACHE']:  # the notebook runs in another folder
+        if os.environ.get(name): os.environ[name] = str(Path(os.environ[name]).resolve())
     began = time.perf_counter()
     print(f'Running {path}\n(two to four minutes on a laptop; Ctrl-C stops it, earlier runs stay as they are)', flush=True)
     try: done = run_notebook(path, os.environ['DIGITS_RUNS'])

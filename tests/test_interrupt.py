@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -31,12 +32,12 @@ def contents(folder):
 class Home:
     "A place with photos, cache and runs of its own, in which `digits_a5` is started."
     def __init__(self, folder):
-        self.folder, self.photos, self.runs, self.cache = folder, folder/'photos', folder/'runs', folder/'cache'
+        self.folder, self.photos, self.runs, self.cache = folder, folder/'photos', folder/'out', folder/'cache'
         draw_photos(self.photos)
 
     def start(self):
-        env = os.environ | {'DIGITS_RUNS': str(self.runs), 'DIGITS_CACHE': str(self.cache), 'PYTHONUNBUFFERED': '1'}
-        args = [Path(sys.executable).parent/'digits_a5', '--data', self.photos, '--out', self.folder/'out']
+        env = os.environ | {'DIGITS_CACHE': str(self.cache), 'PYTHONUNBUFFERED': '1'}
+        args = [Path(sys.executable).parent/'digits_a5', '--data', self.photos, '--out', self.runs]
         return subprocess.Popen(args, cwd=self.folder, env=env, start_new_session=True, encoding='utf-8',
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -48,20 +49,18 @@ class Home:
         return time.monotonic() - start, text
 
     def interrupt(self, after, how):
-        "Start, wait `after` seconds, interrupt, and wait until the last process is gone."
+        "Start, wait `after` seconds, interrupt, and wait until the kernel is gone as well."
         process = self.start()
         time.sleep(after)
         assert process.poll() is None, f'digits_a5 ended before it was interrupted:\n{process.communicate()[0]}'
+        kernels = psutil.Process(process.pid).children(recursive=True)
         if how == 'ctrl-c': os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
         else: process.kill()
         process.communicate(timeout=60)
         assert process.returncode != 0
-        for _ in range(60):
-            try: os.killpg(process.pid, 0)
-            except ProcessLookupError: return
-            time.sleep(.5)
-        os.killpg(process.pid, signal.SIGKILL)
-        raise AssertionError(f'{how} after {after:.0f} s left a process that went on for 30 s')
+        _, alive = psutil.wait_procs(kernels, timeout=30)
+        for o in alive: o.kill()
+        assert not alive, f'{how} after {after:.0f} s left processes that went on for 30 s: {alive}'
 
 
 @pytest.fixture(scope='module')
