@@ -141,7 +141,7 @@ def manifest_row(
     facts |= {'path': rel.as_posix(), 'split': rel.parts[0], 'label': rel.parts[1], 'sha256': file_sha256(path), 'phash': phash}
     return {o: '' for o in MANIFEST_COLS} | facts | known
 
-# %% ../nbs/01_data.ipynb #036ebd0e
+# %% ../nbs/01_data.ipynb #8c733204
 def _try(func, *args):
     "The result of `func` and no message, or None and the message."
     try: return func(*args), ''
@@ -150,7 +150,7 @@ def _try(func, *args):
 def _for_all(func, items, desc):
     "Apply `func` to all items in threads, with a bar that leaves nothing behind: results, and message by failed item."
     work = Parallel(n_jobs=-1, prefer='threads', return_as='generator')(delayed(_try)(func, o) for o in items)
-    done = list(tqdm(work, total=len(items), desc=desc, leave=False, disable=len(items) < 100))
+    done = list(tqdm(work, total=len(items), desc=desc, leave=False, disable=None if len(items) >= 100 else True))
     return [r for r, _ in done], {str(o): why for o, (_, why) in zip(items, done) if why}
 
 def _warn_left_out(problems):

@@ -6,7 +6,7 @@
 __all__ = ['predict', 'wilson', 'score', 'plot_confusion', 'paired_interval', 'Comparison', 'compare', 'read_predictions',
            'evaluate', 'results_table']
 
-# %% ../nbs/07_production.ipynb #f2fcdf26
+# %% ../nbs/07_production.ipynb #88707c0a
 import math
 import warnings
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .files import atomic_write, file_sha256
-from .training import get_xb, load_model, read_run
+from .training import eval_mode, get_xb, load_model, read_run
 
 # %% ../nbs/07_production.ipynb #94638cbb
 _KEPT = ['person', 'session', 'burst', 'taken_at']
@@ -63,7 +63,7 @@ def _read(model, rows):
         keep.append(i)
     return torch.cat(xbs) if xbs else None, rows.iloc[keep].assign(sha256=shas)
 
-# %% ../nbs/07_production.ipynb #f778bbea
+# %% ../nbs/07_production.ipynb #67fdaa05
 @torch.inference_mode()
 def _probabilities(model, xb):
     "Softmax of the logits, `(B,n_out)`, in double precision on the CPU."
@@ -84,17 +84,14 @@ def predict(
     if bs < 1: raise ValueError(f"`bs` must be at least 1, got {bs!r}. Leave it away to take 64.")
     vocab = list(model.meta['vocab'])
     rows = _manifest_rows(images) if isinstance(images, pd.DataFrame) else _file_rows(images, vocab)
-    parts, modes = [], [(o, o.training) for o in model.modules()]
-    model.eval()
-    try:
-        for i in tqdm(range(0, len(rows), bs), desc='Predicting', leave=False, disable=len(rows) < 500):
+    parts = []
+    with eval_mode(model):
+        for i in tqdm(range(0, len(rows), bs), desc='Predicting', leave=False, disable=None if len(rows) >= 500 else True):
             xb, part = _read(model, rows[i:i+bs])
             if xb is None: continue
             probs = _probabilities(model, xb)
             part['predicted'] = [vocab[o] for o in probs.argmax(1)]
             parts.append(part.assign(**{f'prob_{o}': probs[:, j] for j, o in enumerate(vocab)}))
-    finally:
-        for module, training in modes: module.training = training
     if not parts:
         raise ValueError(f"`images` must have an image that can be read, got none in {len(rows)}. Check the folder.")
     preds = pd.concat(parts, ignore_index=True).assign(model=model.meta['run'] or model.meta['arch'])

@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'arch_name', 'find_weights', 'get_body', 'CamHead', 'get_model', 'get_learner', 'find_lr', 'save_model',
-           'load_model', 'get_xb', 'RunRecorder', 'fine_tune', 'read_run']
+           'load_model', 'get_xb', 'eval_mode', 'RunRecorder', 'fine_tune', 'read_run']
 
-# %% ../nbs/04_training.ipynb #ecf90ac3
+# %% ../nbs/04_training.ipynb #40394a17
 import datetime
 import json
 import os
 import platform
 import random
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +29,7 @@ from fastai.callback.core import Callback
 from fastai.data.all import DataLoaders
 from fastai.learner import Learner
 from fastai.vision.learner import TimmBody, add_head, create_body, default_split, model_meta
+from huggingface_hub import constants, try_to_load_from_cache
 from matplotlib import pyplot as plt
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -52,32 +56,43 @@ def arch_name(
     raise TypeError(f"`arch` must be a name or a function that returns a trunk, got {type(arch).__name__}. "
                     "Wrap a module in a function: `def my_trunk(): return nn.Sequential(…)`.")
 
-# %% ../nbs/04_training.ipynb #d60651ff
+# %% ../nbs/04_training.ipynb #635a3610
 def find_weights(
     arch:str, # timm name
-    pretrained:bool|str=True, # True = ImageNet weights in `DIGITS_WEIGHTS`; `'hands'` = the kit's own
-)->Path|None: # None = there are none on this machine that we know of
-    "The file with weights for `arch`."
-    if pretrained == 'hands': path = Path(str(files('digits_kit')))/'weights'/f'{arch}-hands.safetensors'
-    elif os.environ.get('DIGITS_WEIGHTS'): path = Path(os.environ['DIGITS_WEIGHTS'])/f'{arch}.safetensors'
-    else: return None
-    return path if path.is_file() else None
+    pretrained:bool|str=True, # True = ImageNet weights; `'hands'` = the kit's own
+)->Path|None: # None = not on this machine (timm may still be able to download them)
+    "The file with weights for `arch` on this machine."
+    folder = Path(str(files('digits_kit')))/'weights' if pretrained == 'hands' else os.environ.get('DIGITS_WEIGHTS')
+    path = Path(folder)/(f'{arch}-hands.safetensors' if pretrained == 'hands' else f'{arch}.safetensors') if folder else None
+    if path and path.is_file(): return path
+    cfg = timm.get_pretrained_cfg(arch) if pretrained is True and timm.is_model(arch) else None
+    cached = try_to_load_from_cache(cfg.hf_hub_id, 'model.safetensors') if cfg and cfg.hf_hub_id else None
+    return Path(cached) if isinstance(cached, str) else None
 
-# %% ../nbs/04_training.ipynb #ba128de7
+# %% ../nbs/04_training.ipynb #f0a47687
 _IMAGENET = {'mean': [.485, .456, .406], 'std': [.229, .224, .225]}
 
-def _no_weights(name, e):
+def _no_weights(name, why):
     "The error when pretrained weights cannot be had."
     return FileNotFoundError(
-        f"There are no pretrained weights for {name!r} on this machine ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}). "
+        f"There are no pretrained weights for {name!r} on this machine ({why}). "
         f"Three ways out: put {name}.safetensors into a folder and name that folder in DIGITS_WEIGHTS; or connect to the internet "
         "once, timm then downloads and keeps them; or train without them, with `pretrained=False`, or with the kit's own "
         "(`arch='mobilenetv2_035', pretrained='hands'`).")
 
+def _hub_answers():
+    "Whether a download can work at all; timm itself would try for most of a minute."
+    if constants.HF_HUB_OFFLINE: return False
+    try: urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
+    except urllib.error.HTTPError: return True
+    except OSError: return False
+    return True
+
 def _timm_body(name, pretrained):
     "A timm trunk and the normalisation of its weights."
     file = find_weights(name, pretrained) if pretrained else None
-    if pretrained == 'hands' and file is None: raise _no_weights(name, FileNotFoundError('the kit has no weights of its own for it'))
+    if pretrained == 'hands' and file is None: raise _no_weights(name, 'the kit has no weights of its own for it')
+    if pretrained and file is None and not _hub_answers(): raise _no_weights(name, 'the Hugging Face hub cannot be reached')
     overlay = dict(file=str(file)) if file and pretrained is True else None
     try: model = timm.create_model(name, pretrained=pretrained is True, num_classes=0, pretrained_cfg_overlay=overlay)
     except Exception as e:
@@ -100,7 +115,7 @@ def get_body(
     if pretrained not in (True, False, 'hands'):
         raise ValueError(f"`pretrained` must be True, False or 'hands', got {pretrained!r}. True takes ImageNet weights.")
     if timm.is_model(name): return _timm_body(name, pretrained)
-    if pretrained == 'hands': raise _no_weights(name, FileNotFoundError('the kit has no weights of its own for it'))
+    if pretrained == 'hands': raise _no_weights(name, 'the kit has no weights of its own for it')
     if name.startswith('own.'):
         if pretrained: raise ValueError(f"`pretrained` must be False for an own architecture such as {name!r}: nobody has trained it before.")
         return arch(), _IMAGENET, True
@@ -239,12 +254,14 @@ def load_model(
     model.meta = meta
     return model.eval()
 
-# %% ../nbs/04_training.ipynb #9fabfe10
+# %% ../nbs/04_training.ipynb #c4a543ec
 def get_xb(
     model:nn.Sequential, # With `.meta`
     images:list, # Paths, PIL images or uint8 arrays `(H,W,3)`
 )->Tensor: # `(B,3,h,w)`, normalized, on the device of `model`
     "The batch that `model` expects for `images`."
+    if isinstance(images, (str, Path)) or not len(images):
+        raise ValueError(f"`images` must be a list of one image or more, got {images!r}. For a single image give `[image]`.")
     size, resize = model.meta['size'], model.meta['resize']
     def pixels(o):
         if isinstance(o, (str, Path)): return np.asarray(load_image(o, size, resize))
@@ -252,6 +269,17 @@ def get_xb(
     xb = torch.from_numpy(np.stack([pixels(o) for o in images])).permute(0, 3, 1, 2).float()/255
     mean, std = [torch.tensor(model.meta[k]).view(3, 1, 1) for k in ('mean', 'std')]
     return ((xb - mean)/std).to(next(model.parameters()).device)
+
+# %% ../nbs/04_training.ipynb #eb31389a
+@contextmanager
+def eval_mode(
+    model:nn.Module, # Model to switch; each of its modules gets its own mode back
+): # Yields `model` in eval mode
+    "Put `model` in eval mode for the `with` block only."
+    modes = {m: m.training for m in model.modules()}
+    try: yield model.eval()
+    finally:
+        for m, training in modes.items(): m.training = training
 
 # %% ../nbs/04_training.ipynb #3aaffc41
 class RunRecorder(Callback):
