@@ -329,7 +329,7 @@ def apply_splitter(
     split.iloc[train], split.iloc[valid] = 'train', 'valid'
     return df.assign(split=split)[split != '']
 
-# %% ../nbs/01_data.ipynb #da87c45a
+# %% ../nbs/01_data.ipynb #2ab85aec
 def data_fingerprint(
     df:pd.DataFrame, # Manifest
 )->str: # 16 hexadecimal characters
@@ -364,11 +364,13 @@ def get_dls(
     train_valid = _usable(df[df.split.isin(['train', 'valid'])], root, cache)
     check_labels(train_valid, root)
     check_split(pd.concat([train_valid, df[~df.split.isin(['train', 'valid'])]]), crossing)
+    n_train = int((train_valid.split == 'train').sum())
+    if not 1 <= bs <= n_train: raise ValueError(f"`bs` must be from 1 to the {n_train} train images, got {bs!r}. Try bs={min(16, n_train)}.")
     valid_idx = np.flatnonzero(train_valid.split == 'valid')
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=cache, get_y=parent_label, splitter=IndexSplitter(valid_idx),
                       batch_tfms=aug_transforms() if batch_tfms is None else batch_tfms)
     dls = block.dataloaders([root/o for o in train_valid.path], path=root, bs=bs, num_workers=0)
-    dls.record = {'root': str(root), 'source': source, 'n_train': len(train_valid) - len(valid_idx), 'n_valid': len(valid_idx),
+    dls.record = {'root': str(root), 'source': source, 'n_train': n_train, 'n_valid': len(valid_idx),
                   'fingerprint': data_fingerprint(train_valid), 'left_out': sorted(train_valid.attrs['left_out']), 'crossing': crossing,
                   'size': list(cache.size), 'resize': resize, 'bs': bs}
     return dls

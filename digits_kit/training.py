@@ -160,7 +160,7 @@ def _try_size(body):
     cfg = getattr(getattr(body, 'model', None), 'default_cfg', {})
     return cfg['input_size'][1:] if cfg.get('fixed_input_size') else (64, 64)
 
-# %% ../nbs/04_training.ipynb #8c86c712
+# %% ../nbs/04_training.ipynb #7b6ba98c
 def _seed_everything(dls, seed):
     "The same shuffles, augmentations and dropouts in every run with this seed."
     fv.set_seed(seed)
@@ -175,6 +175,12 @@ def _normalized(dls, norm):
     copy.record = dls.record
     return copy
 
+def _keep_head(model, name, vocab):
+    "Take over the head of the kit's own weights if it knows the same labels; whether it did."
+    state, meta = _read_file(find_weights(name, 'hands'))
+    if meta['vocab'] == vocab: model[1].load_state_dict({k.removeprefix('1.'): v for k, v in state.items() if k.startswith('1.')})
+    return meta['vocab'] == vocab
+
 def get_learner(
     dls:DataLoaders, # From `get_dls`
     arch:str|Callable='mobilenetv2_035', # timm or fastai name, a fastai function, or an own function that returns a trunk
@@ -188,8 +194,10 @@ def get_learner(
         raise TypeError(f"`dls` must come from `get_dls`, got {type(dls).__name__} without a record of its data. Use `digits_kit.data.get_dls`.")
     _seed_everything(dls, seed)
     model, norm = get_model(arch, len(dls.vocab), head, pretrained)
+    kept = pretrained == 'hands' and head == 'cam' and _keep_head(model, arch_name(arch), list(dls.vocab))
     model.meta = {'arch': arch_name(arch), 'head': head, 'vocab': list(dls.vocab), 'size': dls.record['size'],
-                  'resize': dls.record['resize'], **norm, 'pretrained': pretrained, 'run': '', 'kit': version('digits_kit')}
+                  'resize': dls.record['resize'], **norm, 'pretrained': pretrained, 'pretrained_head': kept, 'run': '',
+                  'kit': version('digits_kit')}
     learn = Learner(_normalized(dls, norm), model, **{'metrics': fv.accuracy, 'splitter': default_split, 'path': cache_dir('fastai')} | kwargs)
     if pretrained: learn.freeze()
     return learn
@@ -309,7 +317,7 @@ class RunRecorder(Callback):
 
     def after_fit(self): self.phases[-1]['seconds'] = round(time.perf_counter() - self.start, 2)
 
-# %% ../nbs/04_training.ipynb #a903bd27
+# %% ../nbs/04_training.ipynb #d62cee0c
 def _versions():
     "Versions of what a result depends on."
     names = ['digits_kit', 'torch', 'torchvision', 'fastai', 'timm', 'numpy', 'Pillow']
@@ -344,6 +352,9 @@ def fine_tune(
     seed:int=42, # For shuffles, augmentations and dropout
 )->Path: # The folder of the run
     "Train as fastai's `fine_tune` does, and keep the model with a record of what was really used."
+    if epochs < 1 or freeze_epochs < 0 or base_lr <= 0:
+        raise ValueError(f"`epochs` must be 1 or more, `freeze_epochs` 0 or more and `base_lr` above 0, "
+                         f"got {epochs!r}, {freeze_epochs!r} and {base_lr!r}. Try `fine_tune(learn, 5, find_lr(learn))`.")
     started, recorder = datetime.datetime.now().astimezone(), RunRecorder()
     _seed_everything(learn.dls, seed)
     learn.fine_tune(epochs, base_lr, freeze_epochs=freeze_epochs, lr_mult=100 if learn.model.meta['pretrained'] else 1, cbs=recorder)
