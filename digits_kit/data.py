@@ -28,9 +28,9 @@ from tqdm.auto import tqdm
 from .files import atomic_write, cache_dir, check_choice, file_sha256, project_dir
 from .hands import get_sample
 
-# %% ../nbs/01_data.ipynb #bdb5bb34
+# %% ../nbs/01_data.ipynb #b8e44214
 def find_root(
-    root:str|Path|None=None, # Folder with `train` and `valid`; None = `DIGITS_DATA`, else `data/`, else the drawn sample
+    root:str|Path|None=None, # Folder of `train` and `valid`; None = `DIGITS_DATA`, else `data/`, else the drawn sample
 )->tuple[Path,str]: # The folder, and which of the four it is
     "Find the data folder and where its name came from."
     if root is not None: root, source = Path(root), 'the argument'
@@ -38,19 +38,19 @@ def find_root(
     elif (project_dir()/'data'/'train').is_dir(): root, source = project_dir()/'data', 'data/ in the project'
     else: root, source = get_sample(), 'the drawn sample'
     if not root.is_dir():
-        raise FileNotFoundError(f"The data folder {root} (from {source}) does not exist. Give an existing folder as `root`, "
-                                "or in DIGITS_DATA, or leave both away to use the drawn sample.")
+        raise FileNotFoundError(f"The data folder {root} (from {source}) does not exist. Give an existing folder "
+                                "as `root`, or in DIGITS_DATA, or leave both away to use the drawn sample.")
     return root.resolve(), source
 
-# %% ../nbs/01_data.ipynb #f4c9501a
+# %% ../nbs/01_data.ipynb #3fae9202
 def check_size(
     size:int|tuple[int,int], # `(h,w)` in pixels, an int for a square
 )->tuple[int,int]: # `(h,w)`
     "Raise unless `size` is an image size in pixels."
     pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
     if len(pair) == 2 and all(isinstance(o, int) and 8 <= o <= 2048 for o in pair): return pair
-    raise ValueError(f"`size` must be a number of pixels from 8 to 2048, or a pair (height, width) of them, got {size!r}. "
-                     "Try 128 or (96, 128).")
+    raise ValueError("`size` must be a number of pixels from 8 to 2048, or a pair (height, width) of them, "
+                     f"got {size!r}. Try 128 or (96, 128).")
 
 # %% ../nbs/01_data.ipynb #4ce48cd0
 RESIZE_METHODS = ['squish', 'crop', 'pad']
@@ -65,21 +65,22 @@ def fit_image(
     h, w = check_size(size)
     return _resizers[check_choice('resize', resize, RESIZE_METHODS)](img, (w, h), Image.Resampling.BICUBIC)
 
-# %% ../nbs/01_data.ipynb #72a79d73
+# %% ../nbs/01_data.ipynb #d1d90353
 def _damaged(path, e):
     "What is raised for an image that opens but does not decode; Pillow itself raises many kinds of error there."
     return ValueError(f"{path} is damaged: {e}. Remove it or copy it again from the camera.")
 
 def _open_image(path):
     "Open `path` as far as its header, after the checks that need no pixels."
-    if not Path(path).is_file(): raise FileNotFoundError(f"{path} does not exist. Check the name, or remove it from your list.")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist. Check the name, or remove it from your list.")
     try: img = Image.open(path)
     except Image.DecompressionBombError: img = None
     except OSError as e:
         raise ValueError(f"{path} is not an image that can be opened. Remove it or save it again as JPEG.") from e
     if img is None or img.width*img.height > Image.MAX_IMAGE_PIXELS:
-        raise ValueError(f"{path} has more than {Image.MAX_IMAGE_PIXELS/1e6:.0f} million pixels, so it was not decoded. "
-                         "Save it again with at most 4000 pixels a side.")
+        raise ValueError(f"{path} has more than {Image.MAX_IMAGE_PIXELS/1e6:.0f} million pixels, "
+                         "so it was not decoded. Save it again with at most 4000 pixels a side.")
     return img
 
 def load_image(
@@ -95,7 +96,7 @@ def load_image(
     except Exception as e: raise _damaged(path, e) from e
     return img if size is None else fit_image(img, size, resize)
 
-# %% ../nbs/01_data.ipynb #bc212bb7
+# %% ../nbs/01_data.ipynb #96f12fbd
 IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.heic', '.gif', '.tif', '.tiff'}
 
 def _is_image(path): return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
@@ -112,19 +113,22 @@ def list_images(
         if _is_split(folder.name) or folder.name in ('masks', 'quarantine'): continue
         if not any(_is_image(o) for o in folder.rglob('*')): continue
         near = difflib.get_close_matches(folder.name.lower(), ['train', 'valid', 'production'], n=1)
+        hint = f"Rename it to {near[0]!r}." if near else "Rename it, or move it out of there."
         raise ValueError(f"{folder} holds images, but a folder in {root} must be called train, valid or production…, "
-                         f"got {folder.name!r}. " + (f"Rename it to {near[0]!r}." if near else "Rename it, or move it out of there."))
+                         f"got {folder.name!r}. {hint}")
     return sorted(o for f in folders if _is_split(f.name) for o in f.glob('*/*') if _is_image(o))
 
-# %% ../nbs/01_data.ipynb #9386f467
-MANIFEST_COLS = ['path', 'split', 'label', 'person', 'session', 'burst', 'taken_at', 'camera', 'mirrored', 'sha256', 'phash']
+# %% ../nbs/01_data.ipynb #474a41a1
+MANIFEST_COLS = ['path', 'split', 'label', 'person', 'session', 'burst', 'taken_at', 'camera', 'mirrored',
+                 'sha256', 'phash']
 _TAKEN, _MODEL, _EXIF = 0x9003, 0x0110, 0x8769
 
 def _exif_facts(img):
     "When and with which camera, as far as the file says."
     exif = img.getexif()
     taken = str(exif.get_ifd(_EXIF).get(_TAKEN, '')).strip()
-    return {'taken_at': taken.replace(':', '-', 2).replace(' ', 'T', 1), 'camera': str(exif.get(_MODEL, '')).strip('\0 ')}
+    return {'taken_at': taken.replace(':', '-', 2).replace(' ', 'T', 1),
+            'camera': str(exif.get(_MODEL, '')).strip('\0 ')}
 
 def manifest_row(
     path:str|Path, # Image below `root`, as `split/label/name`
@@ -138,7 +142,8 @@ def manifest_row(
     img.draft('RGB', (128, 128))
     try: phash = str(imagehash.phash(ImageOps.exif_transpose(img)))
     except Exception as e: raise _damaged(path, e) from e
-    facts |= {'path': rel.as_posix(), 'split': rel.parts[0], 'label': rel.parts[1], 'sha256': file_sha256(path), 'phash': phash}
+    facts |= {'path': rel.as_posix(), 'split': rel.parts[0], 'label': rel.parts[1],
+              'sha256': file_sha256(path), 'phash': phash}
     return {o: '' for o in MANIFEST_COLS} | facts | known
 
 # %% ../nbs/01_data.ipynb #8c733204
@@ -170,7 +175,7 @@ def build_manifest(
     df.attrs = {'root': str(root), 'left_out': problems}
     return df
 
-# %% ../nbs/01_data.ipynb #bd0ca515
+# %% ../nbs/01_data.ipynb #3c54973c
 def write_manifest(
     df:pd.DataFrame, # Columns `MANIFEST_COLS`
     root:str|Path, # Data folder
@@ -184,10 +189,13 @@ def _load_csv(path):
     "The rows in a manifest file, all as text."
     try: df = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8')
     except (ValueError, OSError) as e:
-        raise ValueError(f"{path} cannot be read as a table ({e}). Repair it, or move it away: it is then made again.") from e
+        raise ValueError(f"{path} cannot be read as a table ({e}). "
+                         "Repair it, or move it away: it is then made again.") from e
     missing = [o for o in MANIFEST_COLS if o not in df.columns]
-    if missing: raise ValueError(f"{path} must have the columns {', '.join(MANIFEST_COLS)}, but {', '.join(missing)} is missing. "
-                                 "Add it, or move the file away: it is then made again.")
+    if missing:
+        raise ValueError(f"{path} must have the columns {', '.join(MANIFEST_COLS)}, "
+                         f"but {', '.join(missing)} is missing. "
+                         "Add it, or move the file away: it is then made again.")
     return df[MANIFEST_COLS].drop_duplicates('path', keep='last')
 
 def read_manifest(
@@ -199,17 +207,21 @@ def read_manifest(
     df, images = _load_csv(root/'manifest.csv'), list_images(root)
     there = {o.relative_to(root).as_posix(): o for o in images}
     gone = sorted(set(df.path) - set(there))
-    if gone: warnings.warn(f"{root/'manifest.csv'} has {len(gone)} rows without an image, such as {gone[0]}. They are not used.", stacklevel=2)
+    if gone:
+        warnings.warn(f"{root/'manifest.csv'} has {len(gone)} rows without an image, such as {gone[0]}. "
+                      "They are not used.", stacklevel=2)
     known = set(df.path)
-    rows, problems = _for_all(partial(manifest_row, root=root), [o for rel, o in there.items() if rel not in known], 'New images')
+    new = [o for rel, o in there.items() if rel not in known]
+    rows, problems = _for_all(partial(manifest_row, root=root), new, 'New images')
     _warn_left_out(problems)
-    df = pd.concat([df[df.path.isin(set(there))], pd.DataFrame([r for r in rows if r], columns=MANIFEST_COLS, dtype=object)])
+    added = pd.DataFrame([r for r in rows if r], columns=MANIFEST_COLS, dtype=object)
+    df = pd.concat([df[df.path.isin(set(there))], added])
     df[['split', 'label']] = [o.split('/')[:2] for o in df.path] if len(df) else df[['split', 'label']]
     df = df.sort_values('path', ignore_index=True)
     df.attrs = {'root': str(root), 'left_out': problems}
     return df
 
-# %% ../nbs/01_data.ipynb #ae72ccfe
+# %% ../nbs/01_data.ipynb #e3a99ebf
 @dataclass
 class SplitReport:
     "Which groups stand in more than one split; prints as text."
@@ -240,14 +252,15 @@ def split_report(
     rows = _crossings(learned, ['person']) if len(persons) > 1 else []
     for by in (['person', 'session'], ['person', 'session', 'burst'], ['sha256']): rows += _crossings(df, by)
     if len(persons) == 1:
-        notes.append(f"All photos are of one person, {persons.pop()}: valid tells about new sessions, not about other people.")
+        notes.append(f"All photos are of one person, {persons.pop()}: "
+                     "valid tells about new sessions, not about other people.")
     for col in ['person', 'session', 'burst']:
         n = int((df[col] == '').sum())
         if n: notes.append(f"{n} of {len(df)} images have no {col}: for them only exact copies can be found.")
     counts = df.groupby(['label', 'split']).size().unstack(fill_value=0)
     return SplitReport(counts, pd.DataFrame(rows, columns=['by', 'group', 'splits', 'images']), notes)
 
-# %% ../nbs/01_data.ipynb #12914c49
+# %% ../nbs/01_data.ipynb #3d3d4872
 def check_split(
     df:pd.DataFrame, # Manifest
     reason:str|None=None, # Why a crossing is accepted, in a sentence; None = it is not
@@ -256,11 +269,12 @@ def check_split(
     crossings = split_report(df).crossings
     if not len(crossings) or (reason and reason.strip()): return df
     first = crossings.iloc[0]
-    raise ValueError(f"The split leaks: {len(crossings)} groups stand in more than one split, first the {first.by} {first.group!r} "
-                     f"({first.images} images in {first.splits}). Move each group to one side (`split_report` lists them), "
+    raise ValueError(f"The split leaks: {len(crossings)} groups stand in more than one split, "
+                     f"first the {first.by} {first.group!r} ({first.images} images in {first.splits}). "
+                     "Move each group to one side (`split_report` lists them), "
                      "or say why this is right with `crossing='…'`: the reason is kept in the run record.")
 
-# %% ../nbs/01_data.ipynb #c5f63008
+# %% ../nbs/01_data.ipynb #4e992ebd
 class ImageCache:
     "Images decoded and resized once, stored by content and size; calling it with a path gives the image."
     def __init__(self,
@@ -271,14 +285,14 @@ class ImageCache:
 
     def _file(self, sha256):
         "Where the pixels of the photo with this fingerprint are kept."
-        return cache_dir('images', f'{self.size[0]}x{self.size[1]}-{self.resize}', sha256[:2])/f'{sha256}.npy'
+        return cache_dir('images', f'{self.size[0]}x{self.size[1]}-{self.resize}', sha256[:2])/f'{sha256}.rgb'
 
     def _pixels(self, path, sha256):
         "Pixels `(h,w,3)` from the cache, else from the photo."
-        file = self._file(sha256)
-        try: return np.load(file)
-        except (OSError, ValueError, EOFError): pixels = np.asarray(load_image(path, self.size, self.resize))
-        with atomic_write(file) as f: np.save(f, pixels)
+        file, shape = self._file(sha256), (*self.size, 3)
+        if file.exists() and file.stat().st_size == np.prod(shape): return np.fromfile(file, np.uint8).reshape(shape)
+        pixels = np.asarray(load_image(path, self.size, self.resize))
+        with atomic_write(file) as f: f.write(pixels.tobytes())
         return pixels
 
     def add(self,
@@ -292,7 +306,7 @@ class ImageCache:
     def __call__(self, path):
         return PILImage.create(self._pixels(path, self.names.get(str(path)) or self.add(path)))
 
-# %% ../nbs/01_data.ipynb #7d27a04e
+# %% ../nbs/01_data.ipynb #ef9ea649
 def check_labels(
     df:pd.DataFrame, # Manifest
     root:str|Path, # Data folder, for the messages and for empty class folders
@@ -301,35 +315,48 @@ def check_labels(
     root, found = Path(root), {}
     for split in ['train', 'valid']:
         found[split] = set(df.label[df.split == split])
-        if not found[split]: raise ValueError(f"{root/split} holds no images. It must hold a folder per label, such as {root/split/'one'}, with photos in it.")
-        empty = sorted(o.name for o in (root/split).glob('*') if o.is_dir() and not o.name.startswith('.') and o.name not in found[split])
-        if empty: raise ValueError(f"{root/split/empty[0]} holds no usable image. Add photos of that label, or remove the folder in train and valid.")
+        if not found[split]:
+            raise ValueError(f"{root/split} holds no images. It must hold a folder per label, "
+                             f"such as {root/split/'one'}, with photos in it.")
+        folders = [o.name for o in (root/split).glob('*') if o.is_dir() and not o.name.startswith('.')]
+        empty = sorted(set(folders) - found[split])
+        if empty:
+            raise ValueError(f"{root/split/empty[0]} holds no usable image. "
+                             "Add photos of that label, or remove the folder in train and valid.")
     for a, b in [('train', 'valid'), ('valid', 'train')]:
         missing = sorted(found[a] - found[b])
-        if missing: raise ValueError(f"The label {missing[0]!r} is in {a} but not in {b}. Add photos to {root/b/missing[0]}, or remove it from {a}.")
-    if len(found['train']) < 2: raise ValueError(f"{root/'train'} must hold at least two labels, got {sorted(found['train'])}. Add a folder per label.")
+        if missing:
+            raise ValueError(f"The label {missing[0]!r} is in {a} but not in {b}. "
+                             f"Add photos to {root/b/missing[0]}, or remove it from {a}.")
+    if len(found['train']) < 2:
+        raise ValueError(f"{root/'train'} must hold at least two labels, got {sorted(found['train'])}. "
+                         "Add a folder per label.")
     return sorted(found['train'])
 
-# %% ../nbs/01_data.ipynb #55bdd328
+# %% ../nbs/01_data.ipynb #6b2bb8c9
 def apply_splitter(
     df:pd.DataFrame, # Manifest of the images in train and valid
     splitter, # Function from a list of paths to two lists of indices, train and valid
 )->pd.DataFrame: # `df` with a new `split`
     "Set the column `split` as a fastai splitter says."
     how = "Use one of fastai's, such as `RandomSplitter(seed=42)`, or None for the folders train and valid."
-    if not callable(splitter): raise TypeError(f"`splitter` must be a function from a list of paths to two lists of indices, got {splitter!r}. {how}")
+    if not callable(splitter):
+        raise TypeError("`splitter` must be a function from a list of paths to two lists of indices, "
+                        f"got {splitter!r}. {how}")
     parts = splitter([Path(df.attrs['root'])/o for o in df.path])
     try: train, valid = [[int(i) for i in o] for o in parts]
-    except (TypeError, ValueError): raise TypeError(f"`splitter` must return two lists of indices, got {parts!r:.80}. {how}") from None
+    except (TypeError, ValueError):
+        raise TypeError(f"`splitter` must return two lists of indices, got {parts!r:.80}. {how}") from None
     used = sorted(train + valid)
     if used != sorted(set(used)) or (used and not 0 <= used[0] <= used[-1] < len(df)):
-        raise ValueError(f"`splitter` must give each of the {len(df)} images to one side at most, got indices from {used[0]} to {used[-1]} "
+        raise ValueError(f"`splitter` must give each of the {len(df)} images to one side at most, "
+                         f"got indices from {used[0]} to {used[-1]} "
                          f"with {len(used) - len(set(used))} twice. {how}")
     split = pd.Series('', index=df.index)
     split.iloc[train], split.iloc[valid] = 'train', 'valid'
     return df.assign(split=split)[split != '']
 
-# %% ../nbs/01_data.ipynb #2ab85aec
+# %% ../nbs/01_data.ipynb #0eeaae56
 def data_fingerprint(
     df:pd.DataFrame, # Manifest
 )->str: # 16 hexadecimal characters
@@ -365,12 +392,15 @@ def get_dls(
     check_labels(train_valid, root)
     check_split(pd.concat([train_valid, df[~df.split.isin(['train', 'valid'])]]), crossing)
     n_train = int((train_valid.split == 'train').sum())
-    if not 1 <= bs <= n_train: raise ValueError(f"`bs` must be from 1 to the {n_train} train images, got {bs!r}. Try bs={min(16, n_train)}.")
+    if not 1 <= bs <= n_train:
+        raise ValueError(f"`bs` must be from 1 to the {n_train} train images, got {bs!r}. "
+                         f"Try bs={min(16, n_train)}.")
     valid_idx = np.flatnonzero(train_valid.split == 'valid')
-    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=cache, get_y=parent_label, splitter=IndexSplitter(valid_idx),
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=cache, get_y=parent_label,
+                      splitter=IndexSplitter(valid_idx),
                       batch_tfms=aug_transforms() if batch_tfms is None else batch_tfms)
     dls = block.dataloaders([root/o for o in train_valid.path], path=root, bs=bs, num_workers=0)
     dls.record = {'root': str(root), 'source': source, 'n_train': n_train, 'n_valid': len(valid_idx),
-                  'fingerprint': data_fingerprint(train_valid), 'left_out': sorted(train_valid.attrs['left_out']), 'crossing': crossing,
-                  'size': list(cache.size), 'resize': resize, 'bs': bs}
+                  'fingerprint': data_fingerprint(train_valid), 'left_out': sorted(train_valid.attrs['left_out']),
+                  'crossing': crossing, 'size': list(cache.size), 'resize': resize, 'bs': bs}
     return dls

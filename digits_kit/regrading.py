@@ -40,7 +40,7 @@ def cell_titles(
         titles.append(title)
     return titles
 
-# %% ../nbs/09_regrading.ipynb #add94492
+# %% ../nbs/09_regrading.ipynb #e5495472
 class CellProgress:
     "Prints a line per code cell, and estimates the rest from the last time."
     def __init__(self,
@@ -62,7 +62,8 @@ class CellProgress:
         if cell_index not in self.codes: return
         self.began, left = time.perf_counter(), self.left(cell_index)
         estimate = f'(about {left:.0f} s left)' if left and left > 5 else ''
-        print(f'[{self.codes.index(cell_index) + 1:2}/{len(self.codes)}] {self.titles[cell_index][:50]:50} {estimate:>20}', end='', flush=True)
+        place = f'[{self.codes.index(cell_index) + 1:2}/{len(self.codes)}]'
+        print(f'{place} {self.titles[cell_index][:50]:50} {estimate:>20}', end='', flush=True)
 
     def done(self, cell, cell_index, execute_reply):
         if cell_index not in self.codes: return
@@ -73,7 +74,7 @@ class CellProgress:
         "Remember the seconds for the next time."
         with atomic_write(self.file, 'w') as f: json.dump(self.last | self.took, f)
 
-# %% ../nbs/09_regrading.ipynb #b70de1ed
+# %% ../nbs/09_regrading.ipynb #33093c0c
 class NotebookRun(NamedTuple):
     "What came out of running a notebook."
     nb:nbformat.NotebookNode # With outputs
@@ -85,7 +86,8 @@ def _without_bars(nb):
     "Drop progress bars, which are nothing but noise once they are full."
     for cell in nb.cells:
         if cell.cell_type == 'code':
-            cell.outputs = [o for o in cell.outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
+            cell.outputs = [o for o in cell.outputs
+                            if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
     return nb
 
 def _write_results(nb, folder, name):
@@ -105,17 +107,20 @@ def run_notebook(
     nb = nbformat.read(path, as_version=4)
     progress, error = CellProgress(nb, cache_dir('seconds')/f'{path.stem}.json'), ''
     os.environ.setdefault('JUPYTER_PREFER_ENV_PATH', '1')  # the kernel of this environment, not one of the user's
-    os.environ.setdefault('PYTHONWARNINGS', 'ignore::FutureWarning:torch.jit._script')  # said by torch on import, of no use to a student
+    # said by torch on import, of no use to a student
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore::FutureWarning:torch.jit._script')
     client = NotebookClient(nb, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}},
-                            on_cell_start=progress.start, on_cell_executed=progress.done, extra_arguments=['--log-level=ERROR'])
+                            on_cell_start=progress.start, on_cell_executed=progress.done,
+                            extra_arguments=['--log-level=ERROR'])
     try: client.execute()
     except CellExecutionError as e: error = f'{e.ename}: {e.evalue}'
-    except (DeadKernelError, AssertionError): raise KeyboardInterrupt from None  # what nbclient makes of Ctrl-C: it ends the kernel
+    except (DeadKernelError, AssertionError):  # what nbclient makes of Ctrl-C: it ends the kernel
+        raise KeyboardInterrupt from None
     progress.keep()
     folder = Path(out).resolve()/f'{path.stem.split("-")[0]}-{datetime.datetime.now():%Y%m%d-%H%M%S-%f}'
     return NotebookRun(nb, *_write_results(_without_bars(nb), folder, path.stem), error)
 
-# %% ../nbs/09_regrading.ipynb #81e8b86c
+# %% ../nbs/09_regrading.ipynb #dbd59985
 class Check(NamedTuple):
     "One thing a hand-in needs."
     what:str
@@ -134,21 +139,23 @@ def check_sections(
     order = [o for o in parts[1::2] if o in SECTIONS]
     checks = []
     for i, name in enumerate(SECTIONS):
+        marks = found.get(name, '').count('[replace:')
         if name not in found: todo = f'Add the section: a Markdown cell that begins with `## {name}`.'
         elif order[:i+1] != SECTIONS[:i+1]: todo = f'Bring the sections into the order {", ".join(SECTIONS)}.'
-        elif '[replace:' in found[name]: todo = f'Replace the text marked [replace: …] ({found[name].count("[replace:")} times).'
+        elif marks: todo = f'Replace the text marked [replace: …] ({marks} times).'
         elif len(found[name].split()) < 30: todo = 'Write at least a few sentences.'
         else: todo = ''
         checks.append(Check(f'Section {name}', not todo, todo))
     return checks
 
-# %% ../nbs/09_regrading.ipynb #6384d440
+# %% ../nbs/09_regrading.ipynb #8a1cb085
 def _check_model(run):
     "The model file of a run opens."
     try:
         with safe_open(run/'model.safetensors', 'numpy') as f: ok = bool(f.metadata())
     except (OSError, SafetensorError): ok = False
-    return Check(f'Model of {run.name}', ok, '' if ok else f'Train again: {run/"model.safetensors"} is missing or damaged.')
+    todo = '' if ok else f'Train again: {run/"model.safetensors"} is missing or damaged.'
+    return Check(f'Model of {run.name}', ok, todo)
 
 def check_runs(
     runs:list[str|Path], # Folders of the runs the notebook speaks of
@@ -157,15 +164,18 @@ def check_runs(
     checks, photos = [], []
     for run in map(Path, runs):
         ok = (run/'run.json').is_file()
-        checks.append(Check(f'Record of {run.name}', ok, '' if ok else f'Train with `fine_tune`: it writes {run/"run.json"}.'))
+        todo = '' if ok else f'Train with `fine_tune`: it writes {run/"run.json"}.'
+        checks.append(Check(f'Record of {run.name}', ok, todo))
         checks.append(_check_model(run))
         try: photos.append(frozenset(pd.read_csv(run/'predictions.csv')['sha256']))
         except (OSError, ValueError, KeyError): photos.append(frozenset())
-        checks.append(Check(f'Production result of {run.name}', bool(photos[-1]), '' if photos[-1] else 'Run `evaluate` on production photos.'))
+        todo = '' if photos[-1] else 'Run `evaluate` on production photos.'
+        checks.append(Check(f'Production result of {run.name}', bool(photos[-1]), todo))
     same = len(photos) > 1 and len(set(photos)) == 1
-    return [*checks, Check('Two models on the same photos', same, '' if same else 'Run `evaluate` for both models on the same photos.')]
+    todo = '' if same else 'Run `evaluate` for both models on the same photos.'
+    return [*checks, Check('Two models on the same photos', same, todo)]
 
-# %% ../nbs/09_regrading.ipynb #940c32cd
+# %% ../nbs/09_regrading.ipynb #3cecb270
 _PHOTOS = ('.jpg', '.jpeg', '.heic', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.mp4', '.mov', '.pkl', '.pth')
 
 def check_no_photos(
@@ -175,7 +185,8 @@ def check_no_photos(
     try: out = subprocess.run(['git', 'ls-files', '-z'], cwd=folder, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError): out = ''
     found = [o for o in out.split('\0') if o.lower().endswith(_PHOTOS) and not o.startswith('nbs/images/')]
-    return Check('No photos in the repository', not found, f'Take them out with `git rm --cached`: {", ".join(found[:3])}' if found else '')
+    todo = f'Take them out with `git rm --cached`: {", ".join(found[:3])}' if found else ''
+    return Check('No photos in the repository', not found, todo)
 
 def check_handin(
     notebook:str|Path, # The a5 notebook, saved
@@ -188,13 +199,14 @@ def check_handin(
     print('Ready to hand in.' if not todo else f'{todo} of {len(checks)} things are still to do.')
     return pd.DataFrame(checks).set_index('what')
 
-# %% ../nbs/09_regrading.ipynb #ae3eb20c
+# %% ../nbs/09_regrading.ipynb #0a6ce355
 def find_a5()->Path: # Raises when there is none
     "The a5 notebook of the project we are in, else of the clone that is installed."
     places = [project_dir()/'nbs', Path.cwd(), Path(digits_kit.__file__).parents[1]/'nbs']
     found = [o/'a5-model-improvement.ipynb' for o in places if (o/'a5-model-improvement.ipynb').is_file()]
     if found: return found[0]
-    raise FileNotFoundError("There is no a5-model-improvement.ipynb here. Run the command inside a clone of digits_kit, "
+    raise FileNotFoundError("There is no a5-model-improvement.ipynb here. "
+                            "Run the command inside a clone of digits_kit, "
                             "or name the notebook: `digits_a5 --notebook my-a5.ipynb`.")
 
 def shown_table(
@@ -218,9 +230,13 @@ def digits_a5(
     for name in ['DIGITS_RUNS', 'DIGITS_DATA', 'DIGITS_WEIGHTS', 'DIGITS_CACHE']:  # the notebook runs in another folder
         if os.environ.get(name): os.environ[name] = str(Path(os.environ[name]).resolve())
     began = time.perf_counter()
-    print(f'Running {path}\n(two to four minutes on a laptop; Ctrl-C stops it, earlier runs stay as they are)', flush=True)
+    print(f'Running {path}\n(two to four minutes on a laptop; Ctrl-C stops it, earlier runs stay as they are)',
+          flush=True)
     try: done = run_notebook(path, os.environ['DIGITS_RUNS'])
     except FileNotFoundError as e: sys.exit(f'digits_a5: {e}')
-    except KeyboardInterrupt: sys.exit('\ndigits_a5: interrupted. Earlier runs and the photos are as they were; start it again when you like.')
+    except KeyboardInterrupt:
+        sys.exit('\ndigits_a5: interrupted. Earlier runs and the photos are as they were; '
+                 'start it again when you like.')
     print(f'\n{shown_table(done.nb)}\n{time.perf_counter() - began:.0f} s. Written:\n  {done.notebook}\n  {done.page}')
-    if done.error: sys.exit(f'\ndigits_a5: a cell failed: {done.error}\nThe cell and the error stand in the notebook above.')
+    if done.error:
+        sys.exit(f'\ndigits_a5: a cell failed: {done.error}\nThe cell and the error stand in the notebook above.')

@@ -56,28 +56,30 @@ def arch_name(
     raise TypeError(f"`arch` must be a name or a function that returns a trunk, got {type(arch).__name__}. "
                     "Wrap a module in a function: `def my_trunk(): return nn.Sequential(…)`.")
 
-# %% ../nbs/04_training.ipynb #635a3610
+# %% ../nbs/04_training.ipynb #9373f68d
 def find_weights(
     arch:str, # timm name
     pretrained:bool|str=True, # True = ImageNet weights; `'hands'` = the kit's own
 )->Path|None: # None = not on this machine (timm may still be able to download them)
     "The file with weights for `arch` on this machine."
     folder = Path(str(files('digits_kit')))/'weights' if pretrained == 'hands' else os.environ.get('DIGITS_WEIGHTS')
-    path = Path(folder)/(f'{arch}-hands.safetensors' if pretrained == 'hands' else f'{arch}.safetensors') if folder else None
+    name = f'{arch}-hands.safetensors' if pretrained == 'hands' else f'{arch}.safetensors'
+    path = Path(folder)/name if folder else None
     if path and path.is_file(): return path
     cfg = timm.get_pretrained_cfg(arch) if pretrained is True and timm.is_model(arch) else None
     cached = try_to_load_from_cache(cfg.hf_hub_id, 'model.safetensors') if cfg and cfg.hf_hub_id else None
     return Path(cached) if isinstance(cached, str) else None
 
-# %% ../nbs/04_training.ipynb #f0a47687
+# %% ../nbs/04_training.ipynb #bfca405f
 _IMAGENET = {'mean': [.485, .456, .406], 'std': [.229, .224, .225]}
 
 def _no_weights(name, why):
     "The error when pretrained weights cannot be had."
     return FileNotFoundError(
         f"There are no pretrained weights for {name!r} on this machine ({why}). "
-        f"Three ways out: put {name}.safetensors into a folder and name that folder in DIGITS_WEIGHTS; or connect to the internet "
-        "once, timm then downloads and keeps them; or train without them, with `pretrained=False`, or with the kit's own "
+        f"Three ways out: put {name}.safetensors into a folder and name that folder in DIGITS_WEIGHTS; "
+        "or connect to the internet once, timm then downloads and keeps them; "
+        "or train without them, with `pretrained=False`, or with the kit's own "
         "(`arch='mobilenetv2_035', pretrained='hands'`).")
 
 def _hub_answers():
@@ -92,12 +94,14 @@ def _timm_body(name, pretrained):
     "A timm trunk and the normalisation of its weights."
     file = find_weights(name, pretrained) if pretrained else None
     if pretrained == 'hands' and file is None: raise _no_weights(name, 'the kit has no weights of its own for it')
-    if pretrained and file is None and not _hub_answers(): raise _no_weights(name, 'the Hugging Face hub cannot be reached')
+    if pretrained and file is None and not _hub_answers():
+        raise _no_weights(name, 'the Hugging Face hub cannot be reached')
     overlay = dict(file=str(file)) if file and pretrained is True else None
     try: model = timm.create_model(name, pretrained=pretrained is True, num_classes=0, pretrained_cfg_overlay=overlay)
     except Exception as e:
         if not pretrained: raise
-        if file: raise ValueError(f"{file} does not hold weights for {name!r}: {str(e)[:200]}. Replace the file.") from e
+        if file:
+            raise ValueError(f"{file} does not hold weights for {name!r}: {str(e)[:200]}. Replace the file.") from e
         raise _no_weights(name, e) from e
     body, norm = TimmBody(model, bool(pretrained)), {k: list(model.pretrained_cfg[k]) for k in ('mean', 'std')}
     if pretrained == 'hands':
@@ -109,15 +113,18 @@ def _timm_body(name, pretrained):
 def get_body(
     arch:str|Callable, # As `arch_name` takes it
     pretrained:bool|str=True, # True = ImageNet weights, `'hands'` = the kit's own, False = random
-)->tuple[nn.Module,dict,bool]: # Trunk, its `mean` and `std` per channel, and whether it gives maps `(B,C,h,w)` that need pooling
+)->tuple[nn.Module,dict,bool]: # Trunk, its `mean` and `std` per channel, whether it gives maps `(B,C,h,w)` to be pooled
     "The trunk of an architecture with its weights."
     name = arch_name(arch)
     if pretrained not in (True, False, 'hands'):
-        raise ValueError(f"`pretrained` must be True, False or 'hands', got {pretrained!r}. True takes ImageNet weights.")
+        raise ValueError(f"`pretrained` must be True, False or 'hands', got {pretrained!r}. "
+                         "True takes ImageNet weights.")
     if timm.is_model(name): return _timm_body(name, pretrained)
     if pretrained == 'hands': raise _no_weights(name, 'the kit has no weights of its own for it')
     if name.startswith('own.'):
-        if pretrained: raise ValueError(f"`pretrained` must be False for an own architecture such as {name!r}: nobody has trained it before.")
+        if pretrained:
+            raise ValueError(f"`pretrained` must be False for an own architecture such as {name!r}: "
+                             "nobody has trained it before.")
         return arch(), _IMAGENET, True
     func = _fastai_archs[name]
     try: return create_body(func(pretrained=pretrained), cut=model_meta[func]['cut']), _IMAGENET, True
@@ -125,7 +132,7 @@ def get_body(
         if pretrained: raise _no_weights(name, e) from e
         raise
 
-# %% ../nbs/04_training.ipynb #a891be65
+# %% ../nbs/04_training.ipynb #572b4116
 class CamHead(nn.Sequential):
     "Global average pooling, dropout and one linear layer (Zhou et al. 2016)."
     def __init__(self,
@@ -149,8 +156,10 @@ def get_model(
     check_choice('head', head, HEADS)
     body, norm, needs_pool = get_body(arch, pretrained)
     with torch.no_grad(): acts = body.eval()(torch.zeros(1, 3, *_try_size(body)))
-    if head == 'cam' and (acts.ndim != 4 or not needs_pool or (hasattr(body, 'model') and acts.shape[1] != body.model.num_features)):
-        raise ValueError(f"`head='cam'` must have a trunk with maps (B,C,h,w), got {tuple(acts.shape)} from {arch_name(arch)!r}. "
+    if head == 'cam' and (acts.ndim != 4 or not needs_pool
+                          or (hasattr(body, 'model') and acts.shape[1] != body.model.num_features)):
+        raise ValueError("`head='cam'` must have a trunk with maps (B,C,h,w), "
+                         f"got {tuple(acts.shape)} from {arch_name(arch)!r}. "
                          "Choose a convolutional architecture, or `head='fastai'`.")
     custom = CamHead(acts.shape[1], n_out) if head == 'cam' else None
     return add_head(body.train(), acts.shape[1], n_out, head=custom, pool=needs_pool), norm
@@ -160,7 +169,7 @@ def _try_size(body):
     cfg = getattr(getattr(body, 'model', None), 'default_cfg', {})
     return cfg['input_size'][1:] if cfg.get('fixed_input_size') else (64, 64)
 
-# %% ../nbs/04_training.ipynb #7b6ba98c
+# %% ../nbs/04_training.ipynb #7bd3ad8b
 def _seed_everything(dls, seed):
     "The same shuffles, augmentations and dropouts in every run with this seed."
     fv.set_seed(seed)
@@ -178,12 +187,13 @@ def _normalized(dls, norm):
 def _keep_head(model, name, vocab):
     "Take over the head of the kit's own weights if it knows the same labels; whether it did."
     state, meta = _read_file(find_weights(name, 'hands'))
-    if meta['vocab'] == vocab: model[1].load_state_dict({k.removeprefix('1.'): v for k, v in state.items() if k.startswith('1.')})
+    if meta['vocab'] == vocab:
+        model[1].load_state_dict({k.removeprefix('1.'): v for k, v in state.items() if k.startswith('1.')})
     return meta['vocab'] == vocab
 
 def get_learner(
     dls:DataLoaders, # From `get_dls`
-    arch:str|Callable='mobilenetv2_035', # timm or fastai name, a fastai function, or an own function that returns a trunk
+    arch:str|Callable='mobilenetv2_035', # timm or fastai name, fastai function, or own function that returns a trunk
     head:str='fastai', # `'fastai'`, or `'cam'` for an exact class activation map
     pretrained:bool|str=True, # True = ImageNet weights, `'hands'` = the kit's own, False = random
     seed:int=42, # For the random weights of the head (and of the trunk with `pretrained=False`)
@@ -191,14 +201,16 @@ def get_learner(
 )->Learner: # Frozen when pretrained; `.model` is `(body, head)` with `.meta`
     "A fastai `Learner` with the normalisation its architecture needs."
     if not hasattr(dls, 'record'):
-        raise TypeError(f"`dls` must come from `get_dls`, got {type(dls).__name__} without a record of its data. Use `digits_kit.data.get_dls`.")
+        raise TypeError(f"`dls` must come from `get_dls`, got {type(dls).__name__} without a record of its data. "
+                        "Use `digits_kit.data.get_dls`.")
     _seed_everything(dls, seed)
     model, norm = get_model(arch, len(dls.vocab), head, pretrained)
     kept = pretrained == 'hands' and head == 'cam' and _keep_head(model, arch_name(arch), list(dls.vocab))
     model.meta = {'arch': arch_name(arch), 'head': head, 'vocab': list(dls.vocab), 'size': dls.record['size'],
                   'resize': dls.record['resize'], **norm, 'pretrained': pretrained, 'pretrained_head': kept, 'run': '',
                   'kit': version('digits_kit')}
-    learn = Learner(_normalized(dls, norm), model, **{'metrics': fv.accuracy, 'splitter': default_split, 'path': cache_dir('fastai')} | kwargs)
+    defaults = {'metrics': fv.accuracy, 'splitter': default_split, 'path': cache_dir('fastai')}
+    learn = Learner(_normalized(dls, norm), model, **defaults | kwargs)
     if pretrained: learn.freeze()
     return learn
 
@@ -218,7 +230,7 @@ def find_lr(
     ax.legend()
     return suggested
 
-# %% ../nbs/04_training.ipynb #c08e0969
+# %% ../nbs/04_training.ipynb #a1730cce
 _META_KEYS = ['arch', 'head', 'vocab', 'size', 'resize', 'mean', 'std', 'pretrained', 'run', 'kit']
 
 def save_model(
@@ -233,13 +245,19 @@ def save_model(
 def _read_file(path):
     "Weights by name and description of a model file."
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"The model file {path} does not exist. Check the name; a run keeps it as model.safetensors.")
+    if not path.is_file():
+        raise FileNotFoundError(f"The model file {path} does not exist. "
+                                "Check the name; a run keeps it as model.safetensors.")
     try:
-        with safe_open(path, 'pt') as f: state, text = {k: f.get_tensor(k) for k in f.keys()}, (f.metadata() or {}).get('digits_kit')
-    except SafetensorError as e: raise ValueError(f"{path} is no whole safetensors file ({e}). Copy or save it again.") from e
+        with safe_open(path, 'pt') as f:
+            state, text = {k: f.get_tensor(k) for k in f.keys()}, (f.metadata() or {}).get('digits_kit')
+    except SafetensorError as e:
+        raise ValueError(f"{path} is no whole safetensors file ({e}). Copy or save it again.") from e
     meta = json.loads(text) if text else {}
     missing = [k for k in _META_KEYS if k not in meta]
-    if missing: raise ValueError(f"{path} must be a file from `save_model`, but its description lacks {', '.join(missing)}. Save the model again.")
+    if missing:
+        raise ValueError(f"{path} must be a file from `save_model`, "
+                         f"but its description lacks {', '.join(missing)}. Save the model again.")
     return state, meta
 
 def load_model(
@@ -253,8 +271,9 @@ def load_model(
                          f"`load_model(path, arch={meta['arch'].removeprefix('own.')})`.")
     n_out = [v for k, v in state.items() if k.startswith('1.') and v.ndim == 2][-1:]
     if not n_out or len(n_out[0]) != len(meta['vocab']):
-        raise ValueError(f"{path} names {len(meta['vocab'])} labels ({', '.join(meta['vocab'])}), but its weights score "
-                         f"{len(n_out[0]) if n_out else 0}. The file was changed after it was saved: save the model again.")
+        raise ValueError(f"{path} names {len(meta['vocab'])} labels ({', '.join(meta['vocab'])}), "
+                         f"but its weights score {len(n_out[0]) if n_out else 0}. "
+                         "The file was changed after it was saved: save the model again.")
     model, _ = get_model(arch or meta['arch'], len(meta['vocab']), meta['head'], pretrained=False)
     try: model.load_state_dict(state)
     except RuntimeError as e: raise ValueError(f"{path} does not fit {meta['arch']!r} as this machine builds it "
@@ -262,18 +281,20 @@ def load_model(
     model.meta = meta
     return model.eval()
 
-# %% ../nbs/04_training.ipynb #c4a543ec
+# %% ../nbs/04_training.ipynb #d976b62f
 def get_xb(
     model:nn.Sequential, # With `.meta`
     images:list, # Paths, PIL images or uint8 arrays `(H,W,3)`
 )->Tensor: # `(B,3,h,w)`, normalized, on the device of `model`
     "The batch that `model` expects for `images`."
     if isinstance(images, (str, Path)) or not len(images):
-        raise ValueError(f"`images` must be a list of one image or more, got {images!r}. For a single image give `[image]`.")
+        raise ValueError(f"`images` must be a list of one image or more, got {images!r}. "
+                         "For a single image give `[image]`.")
     size, resize = model.meta['size'], model.meta['resize']
     def pixels(o):
         if isinstance(o, (str, Path)): return np.asarray(load_image(o, size, resize))
-        return np.asarray(fit_image(Image.fromarray(o) if isinstance(o, np.ndarray) else o.convert('RGB'), size, resize))
+        img = Image.fromarray(o) if isinstance(o, np.ndarray) else o.convert('RGB')
+        return np.asarray(fit_image(img, size, resize))
     xb = torch.from_numpy(np.stack([pixels(o) for o in images])).permute(0, 3, 1, 2).float()/255
     mean, std = [torch.tensor(model.meta[k]).view(3, 1, 1) for k in ('mean', 'std')]
     return ((xb - mean)/std).to(next(model.parameters()).device)
@@ -289,7 +310,7 @@ def eval_mode(
     finally:
         for m, training in modes.items(): m.training = training
 
-# %% ../nbs/04_training.ipynb #3aaffc41
+# %% ../nbs/04_training.ipynb #e2520ffc
 class RunRecorder(Callback):
     "Collects what training really does, phase by phase."
     order = 70 # after fastai's Recorder, which makes the row of an epoch
@@ -313,11 +334,12 @@ class RunRecorder(Callback):
     def after_epoch(self):
         self.phases[-1]['epochs'] += 1
         names, values = self.learn.recorder.metric_names[1:-1], self.learn.recorder.log[1:-1]
-        self.history.append({'epoch': len(self.history)} | {k: None if v is None else float(v) for k, v in zip(names, values)})
+        logged = {k: None if v is None else float(v) for k, v in zip(names, values)}
+        self.history.append({'epoch': len(self.history)} | logged)
 
     def after_fit(self): self.phases[-1]['seconds'] = round(time.perf_counter() - self.start, 2)
 
-# %% ../nbs/04_training.ipynb #d62cee0c
+# %% ../nbs/04_training.ipynb #0cd73b28
 def _versions():
     "Versions of what a result depends on."
     names = ['digits_kit', 'torch', 'torchvision', 'fastai', 'timm', 'numpy', 'Pillow']
@@ -339,8 +361,9 @@ def _run_record(learn, seed, recorder):
     tfms = [repr(o) for o in learn.dls.train.after_batch.fs]
     return {**{k: v for k, v in learn.model.meta.items() if k not in ('mean', 'std', 'kit', 'run')},
             'normalization': {k: learn.model.meta[k] for k in ('mean', 'std')}, 'batch_tfms': tfms,
-            'loss_func': repr(learn.loss_func), 'seed': seed, 'n_params': sum(p.numel() for p in learn.model.parameters()),
-            'data': learn.dls.record, 'phases': [o for o in recorder.phases if o['batches']], 'history': recorder.history,
+            'loss_func': repr(learn.loss_func), 'seed': seed,
+            'n_params': sum(p.numel() for p in learn.model.parameters()), 'data': learn.dls.record,
+            'phases': [o for o in recorder.phases if o['batches']], 'history': recorder.history,
             'versions': _versions(), 'device': str(learn.dls.device)}
 
 def fine_tune(
@@ -353,11 +376,13 @@ def fine_tune(
 )->Path: # The folder of the run
     "Train as fastai's `fine_tune` does, and keep the model with a record of what was really used."
     if epochs < 1 or freeze_epochs < 0 or base_lr <= 0:
-        raise ValueError(f"`epochs` must be 1 or more, `freeze_epochs` 0 or more and `base_lr` above 0, "
-                         f"got {epochs!r}, {freeze_epochs!r} and {base_lr!r}. Try `fine_tune(learn, 5, find_lr(learn))`.")
+        raise ValueError("`epochs` must be 1 or more, `freeze_epochs` 0 or more and `base_lr` above 0, "
+                         f"got {epochs!r}, {freeze_epochs!r} and {base_lr!r}. "
+                         "Try `fine_tune(learn, 5, find_lr(learn))`.")
     started, recorder = datetime.datetime.now().astimezone(), RunRecorder()
     _seed_everything(learn.dls, seed)
-    learn.fine_tune(epochs, base_lr, freeze_epochs=freeze_epochs, lr_mult=100 if learn.model.meta['pretrained'] else 1, cbs=recorder)
+    lr_mult = 100 if learn.model.meta['pretrained'] else 1
+    learn.fine_tune(epochs, base_lr, freeze_epochs=freeze_epochs, lr_mult=lr_mult, cbs=recorder)
     run = _new_folder(f"{started:%Y%m%d-%H%M%S}-{name}")
     learn.model.meta['run'] = run.name
     save_model(learn.model, run/'model.safetensors')
@@ -371,6 +396,9 @@ def read_run(
 )->dict: # What `fine_tune` wrote
     "The record of a run."
     path = Path(run)/'run.json'
-    if not path.is_file(): raise FileNotFoundError(f"{path} does not exist: the training was interrupted, or {run} is not the folder of a run.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: the training was interrupted, "
+                                f"or {run} is not the folder of a run.")
     try: return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f"{path} is not a whole record ({e}). Move its folder out of the runs.") from e
+    except ValueError as e:
+        raise ValueError(f"{path} is not a whole record ({e}). Move its folder out of the runs.") from e
