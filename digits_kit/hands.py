@@ -547,7 +547,7 @@ class _Canvas:
 
 _CIRCLE = [_cos_sin(a) for a in range(0, 360, 24)]
 
-# %% ../nbs/00_hands.ipynb #1f1b9843
+# %% ../nbs/00_hands.ipynb #8ac73df4
 def _paint(dice, lo=20, hi=235):
     "A colour as things in rooms have it: mostly greys and browns."
     grey, warm = dice.i(lo, hi), dice.u(-.2, .3)
@@ -597,6 +597,7 @@ def _desk(dice, cv, x):
     for _ in range(dice.i(1, 7)):
         cv.box(x + dice.u(-.3, .7), y + dice.u(-.03, .1), dice.u(.02, .16), dice.u(.02, .08), _paint(dice))
 
+# %% ../nbs/00_hands.ipynb #8518fe3a
 def _chair(dice, cv, x):
     y, c = dice.u(.45, .75), _paint(dice, 8, 120)
     cv.box(x - .015, y + .1, .03, .4, (25, 25, 25))

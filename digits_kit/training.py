@@ -339,7 +339,7 @@ class RunRecorder(Callback):
 
     def after_fit(self): self.phases[-1]['seconds'] = round(time.perf_counter() - self.start, 2)
 
-# %% ../nbs/04_training.ipynb #0cd73b28
+# %% ../nbs/04_training.ipynb #33adbed5
 def _versions():
     "Versions of what a result depends on."
     names = ['digits_kit', 'torch', 'torchvision', 'fastai', 'timm', 'numpy', 'Pillow']
@@ -391,6 +391,7 @@ def fine_tune(
     with atomic_write(run/'run.json', 'w') as f: json.dump(record | _run_record(learn, seed, recorder), f, indent=1)
     return run
 
+# %% ../nbs/04_training.ipynb #4682c0a8
 def read_run(
     run:str|Path, # Folder of a run
 )->dict: # What `fine_tune` wrote
