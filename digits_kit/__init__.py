@@ -2,6 +2,7 @@ __version__ = "0.1.0"
 
 import os
 
-# Threads of OpenMP wait by spinning. Beside a browser, or a second notebook, that makes training several times
-# slower than one thread alone; waiting passively costs nothing. It must be said before torch is loaded.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+# torch's threads wait for each other by spinning. On Linux they spin so long that, beside other busy programs (a second
+# notebook, a video call), a training step of 0.1 s can take several. 10,000 turns are enough on an idle computer and
+# harmless on a busy one. Must be set before torch is loaded; elsewhere than with GNU OpenMP it has no effect.
+os.environ.setdefault('GOMP_SPINCOUNT', '10000')
