@@ -6,7 +6,7 @@
 __all__ = ['HEADS', 'arch_name', 'find_weights', 'get_body', 'CamHead', 'get_model', 'get_learner', 'find_lr', 'save_model',
            'load_model', 'get_xb', 'eval_mode', 'RunRecorder', 'fine_tune', 'read_run']
 
-# %% ../nbs/04_training.ipynb #40394a17
+# %% ../nbs/04_training.ipynb #927c7f11
 import datetime
 import json
 import os
@@ -36,8 +36,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .data import fit_image, load_image
 from .files import atomic_write, cache_dir, check_choice, runs_dir
+from .photos import fit_image, load_image
 
 # %% ../nbs/04_training.ipynb #442c7229
 _fastai_archs = {f'fastai.{f.__name__}': f for f in model_meta}
