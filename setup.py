@@ -21,7 +21,7 @@ setup(
     url=cfg['git_url'],
     license='Apache-2.0',
     packages=find_packages(include=['digits_kit', 'digits_kit.*']),
-    package_data={'digits_kit': ['static/*.js', 'weights/*.safetensors']},
+    package_data={'digits_kit': ['static/*.js', 'static/*.css', 'weights/*.safetensors']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},
