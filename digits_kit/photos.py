@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESIZE_METHODS', 'IMAGE_SUFFIXES', 'MANIFEST_COLS', 'CONDITIONS', 'check_size', 'fit_image', 'load_image',
-           'list_images', 'manifest_row', 'read_rows', 'lock_manifest', 'finish_landing', 'add_photo', 'quarantine']
+           'list_images', 'exif_facts', 'manifest_row', 'read_rows', 'lock_manifest', 'finish_landing', 'add_photo',
+           'quarantine']
 
 # %% ../nbs/00_photos.ipynb #5a978b2e
 import csv
@@ -102,17 +103,21 @@ def list_images(
                          f"got {folder.name!r}. {hint}")
     return sorted(o for f in folders if _is_split(f.name) for o in f.glob('*/*') if _is_image(o))
 
-# %% ../nbs/00_photos.ipynb #474a41a1
-MANIFEST_COLS = ['path', 'split', 'label', 'person', 'session', 'burst', 'taken_at', 'camera', 'mirrored',
-                 'sha256', 'phash']
+# %% ../nbs/00_photos.ipynb #50e53046
 _TAKEN, _MODEL, _EXIF = 0x9003, 0x0110, 0x8769
 
-def _exif_facts(img):
-    "When and with which camera, as far as the file says."
+def exif_facts(
+    img:Image.Image, # As `Image.open` gives it
+)->dict: # `taken_at` and `camera`; `''` = unknown
+    "When and with which camera a photo was taken, as far as its file says."
     exif = img.getexif()
     taken = str(exif.get_ifd(_EXIF).get(_TAKEN, '')).strip()
     return {'taken_at': taken.replace(':', '-', 2).replace(' ', 'T', 1),
             'camera': str(exif.get(_MODEL, '')).strip('\0 ')}
+
+# %% ../nbs/00_photos.ipynb #4192bc78
+MANIFEST_COLS = ['path', 'split', 'label', 'person', 'session', 'burst', 'taken_at', 'camera', 'mirrored',
+                 'sha256', 'phash']
 
 def manifest_row(
     path:str|Path, # Image below `root`, as `split/label/name`
@@ -122,7 +127,7 @@ def manifest_row(
     "The row of the manifest for one image."
     rel = Path(path).relative_to(root)
     img = _open_image(path)
-    facts = _exif_facts(img)
+    facts = exif_facts(img)
     img.draft('RGB', (128, 128))
     try: phash = str(imagehash.phash(ImageOps.exif_transpose(img)))
     except Exception as e: raise _damaged(path, e) from e
