@@ -6,7 +6,7 @@
 __all__ = ['find_root', 'build_manifest', 'write_manifest', 'read_manifest', 'SplitReport', 'split_report', 'check_split',
            'ImageCache', 'check_labels', 'apply_splitter', 'data_fingerprint', 'get_dls']
 
-# %% ../nbs/01_data.ipynb #c02bed1a
+# %% ../nbs/01_data.ipynb #00dd2709
 import hashlib
 import os
 import warnings
@@ -23,8 +23,8 @@ from tqdm.auto import tqdm
 
 from .files import atomic_write, cache_dir, check_choice, file_sha256, project_dir
 from .hands import get_sample
-from .photos import (MANIFEST_COLS, RESIZE_METHODS, check_size, list_images, load_image, lock_manifest,
-                               manifest_row, read_rows)
+from .photos import MANIFEST_COLS, RESIZE_METHODS, check_size, list_images, load_image
+from .photos import lock_manifest, manifest_row, read_rows
 
 # %% ../nbs/01_data.ipynb #b8e44214
 def find_root(

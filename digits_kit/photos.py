@@ -173,7 +173,7 @@ def _write_rows(path, rows):
         writer.writeheader()
         writer.writerows(rows)
 
-# %% ../nbs/00_photos.ipynb #dedb81f2
+# %% ../nbs/00_photos.ipynb #030a8fb0
 _WAYS_OUT = {errno.ENOSPC: "The disk is full. Free some space",
              errno.EDQUOT: "Your share of the disk is full. Free some space",
              errno.EEXIST: "There is a file of that name. Use another folder",
@@ -196,7 +196,9 @@ def lock_manifest(
                       "Close the other capture window, then try again.") from e
     except OSError as e:
         if e.errno not in _WAYS_OUT: raise
-        raise type(e)(f"{e.filename or root} could not be written. {_WAYS_OUT[e.errno]}, then try again. "
+        file = Path(e.filename or root)
+        place = file.parent if file.name.startswith('.') else file  # nobody knows our hidden files
+        raise type(e)(f"{place} could not be written. {_WAYS_OUT[e.errno]}, then try again. "
                       "What was saved before is safe.") from e
 
 def finish_landing(

@@ -122,7 +122,7 @@ export class Outbox {
     clearTimeout(this.timer);
     if (!this.length) return;
     const first = this.waiting[0];
-    this.timer = setTimeout(() => this.retry(), this.patience);
+    
     this.send(first.trait, { ...first.message, attempt: first.tries++ }); // a repeated value would not be sent
   }
 
@@ -530,7 +530,7 @@ class View {
   // Draw every new frame just as it would be saved.
   paint(camera, drawn) {
     if (camera !== this.camera) return;
-
+    if (!this.root.isConnected) return this.stopCamera();
     const time = camera.time();
     if (camera.image && time !== drawn) {
       const { width, height } = this.canvas;
@@ -782,6 +782,7 @@ class View {
     this.over.abort();
     this.model.off('change', this.changed);
     this.model.off('change:reply', this.replied);
+    this.stopCamera();
     this.outbox.stop();
     for (const o of this.taken) URL.revokeObjectURL(o.url);
   }
