@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['RESIZE_METHODS', 'IMAGE_SUFFIXES', 'MANIFEST_COLS', 'CONDITIONS', 'check_size', 'fit_image', 'load_image',
-           'list_images', 'exif_facts', 'manifest_row', 'read_rows', 'lock_manifest', 'finish_landing', 'add_photo',
-           'quarantine']
+           'list_images', 'exif_facts', 'manifest_row', 'read_rows', 'lock_manifest', 'finish_landing', 'as_jpeg',
+           'add_photo', 'quarantine']
 
-# %% ../nbs/00_photos.ipynb #5a978b2e
+# %% ../nbs/00_photos.ipynb #1199d0c8
 import csv
 import difflib
 import errno
@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 import imagehash
+import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
 from pillow_heif import register_heif_opener
@@ -212,6 +213,15 @@ def finish_landing(
         lost = [o for o in own if not o.exists()]
         os.replace(left, lost[-1]) if lost else left.unlink()
     return rows
+
+# %% ../nbs/00_photos.ipynb #cd804370
+def as_jpeg(
+    img:Image.Image, # RGB
+)->bytes: # Quality 92
+    "The pixels of a photo as the bytes of a JPEG file, without EXIF, place or comments."
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(img)).save(buffer, 'JPEG', quality=92)
+    return buffer.getvalue()
 
 # %% ../nbs/00_photos.ipynb #62cc3675
 def _next_number(folder):

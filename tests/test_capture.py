@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits_kit.capture import MIN_CHANGE, frame_change, thumbnail
+from digits_kit.sessions import MIN_CHANGE, frame_change, thumbnail
 from digits_kit.files import file_sha256
 from digits_kit.hands import draw_hand
 from digits_kit.photos import finish_landing, load_image, lock_manifest, read_rows
@@ -27,7 +27,7 @@ ADDING = '''
 import io, sys
 import numpy as np
 from PIL import Image
-from digits_kit.capture import Session
+from digits_kit.sessions import Session
 root, person, first, n = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 session = Session(root, person, 'train')
 burst = session.new_burst()

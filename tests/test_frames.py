@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digits_kit.capture import frame_change, thumbnail
+from digits_kit.sessions import frame_change, thumbnail
 
 TESTS = Path(__file__).with_name('frames.test.mjs')
 NODE = shutil.which('node')

@@ -1,7 +1,7 @@
 // The browser's half of `digits_kit.capture.Capture`: camera, preview, gestures, and the pictures' way to the kernel.
 // One plain ES module for anywidget; what can be computed without a browser is exported and tested under node.
 
-const ROWS = 24, COLS = 32; // blocks of a thumbnail, as in `digits_kit.capture.thumbnail`
+const ROWS = 24, COLS = 32; // blocks of a thumbnail, as in `digits_kit.sessions.thumbnail`
 const QUALITY = .92; // of the JPEG
 const QUEUE_MAX = 30; // pictures that may wait for the kernel
 const HOLD_AFTER = 350, HOLD_EVERY = 150; // ms
@@ -122,7 +122,7 @@ export class Outbox {
     clearTimeout(this.timer);
     if (!this.length) return;
     const first = this.waiting[0];
-    
+    this.timer = setTimeout(() => this.retry(), this.patience);
     this.send(first.trait, { ...first.message, attempt: first.tries++ }); // a repeated value would not be sent
   }
 
@@ -292,7 +292,7 @@ class View {
   buildShutter() {
     const { ui } = this;
     const number = (name, min, max, step) => make('input', { type: 'number', min, max, step, value: this.get(name),
-      onchange: event => this.setNumber(name, event.target, min, max) });
+      onchange: event => this.setNumber(name, event.target) });
     ui.shoot = button([make('span', { className: 'dc-dot' }), 'Take', make('kbd', {}, 'space')], null,
       { className: 'dc-main', title: 'Click: one picture. Hold: record.' });
     ui.burst = button('', () => this.burst());
@@ -422,10 +422,10 @@ class View {
     this.choose('conditions', old === value ? rest : { ...rest, [condition]: value }); // a second click takes it back
   }
 
-  setNumber(name, input, min, max) {
-    const value = Math.min(max, Math.max(min, input.valueAsNumber || this.get(name)));
-    input.value = value;
-    this.choose(name, value);
+  setNumber(name, input) {
+    const value = Math.min(input.max, Math.max(input.min, input.valueAsNumber || this.get(name)));
+    input.value = input.step === '1' ? Math.round(value) : value;
+    this.choose(name, input.valueAsNumber);
   }
 
   setPerson(event) {
@@ -548,7 +548,7 @@ class View {
     if (this.askPerson) return 'First say whose hand it is.';
     if (this.get('notice')) return this.get('notice');
     if (!this.camera) return 'First start the camera.';
-    if (this.outbox.length >= QUEUE_MAX) return `${plural(QUEUE_MAX, 'picture')} wait to be saved: one moment.`;
+    if (this.outbox.length >= QUEUE_MAX) return `${plural(QUEUE_MAX, 'picture')} wait to be saved: no more until then.`;
     return '';
   }
 
@@ -607,14 +607,17 @@ class View {
 
   stop() { this.gesture?.stopper.abort(); }
 
-  sayResult({ kept, skipped, name }) {
+  sayResult({ kept, skipped, name, trouble }) {
+    if (trouble) return this.say(trouble, 'bad');
     const what = name === 'hold' ? 'Recorded' : 'Burst';
     if (kept + skipped > 1) this.say(`${what}: ${plural(kept, 'picture')}, ${skipped} skipped.`);
   }
 
   // Take what the preview shows, unless it is nearly the picture before.
   async take(gesture) {
-    if (!this.live || this.outbox.length >= QUEUE_MAX) return;
+    if (!this.live) return;
+    gesture.trouble = this.hindrance();
+    if (gesture.trouble) return this.stop();
     const { width, height } = this.canvas;
     const thumb = thumbnail(this.pen.getImageData(0, 0, width, height).data, width, height);
     if (this.kept && frameChange(thumb, this.kept) < this.get('min_change')) return this.skip(gesture);
