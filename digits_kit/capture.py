@@ -467,7 +467,7 @@ def import_photos(
             tally.saved.append(path)
         known[sha256] = {'path': '/'.join(path.parts[-3:]), 'burst': burst}
 
-# %% ../nbs/02_capture.ipynb #5264f15d
+# %% ../nbs/02_capture.ipynb #9d49f12d
 def _arg(check):
     "`check` as a type of argparse, which shows no message but that of its own error."
     def convert(text):
@@ -486,7 +486,8 @@ def _at_least(low):
 
 def _parser():
     parser = argparse.ArgumentParser('digits_capture', description="Take photos of a hand with a camera, or import "
-                                     "those of a phone, into the folder of their label.")
+                                     "those of a phone, into the folder of their label.",
+                                     epilog="example: digits_capture -o data/train/three --burst 20")
     add, either = parser.add_argument, parser.add_mutually_exclusive_group()
     add('-o', dest='target', required=True, type=_arg(check_target), metavar='FOLDER',
         help='folder of the label, such as data/train/one')

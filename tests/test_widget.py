@@ -381,16 +381,18 @@ def test_leaving_stops_the_camera(browser, lab):
 @pytest.mark.parametrize('subshells', [True, False])
 def test_busy_kernel(browser, lab, subshells):
     "Pictures land while a cell runs if the kernel has subshells, else they wait, and land in their order."
-    with open_widget(browser, lab, f'busy-{subshells}', subshells=subshells) as w:
+    name = f'busy-{subshells}'
+    with open_widget(browser, lab, name, subshells=subshells) as w:
         w.start()
         w.set(burst_n=6.2, every=.05)  # what cannot be is corrected
         assert [w.find(f'.dc-shutter input >> nth={i}').input_value() for i in (0, 1)] == ['6', '0.2']
-        w.run('import time; time.sleep(4)')
+        w.run(f"import os, time\nwhile not os.path.exists('{name}.go'): time.sleep(.1)")
         w.press('b')
         n, _ = w.result('Burst')
         assert n >= 4
-        if subshells: w.wait_files(n, timeout=2)
+        if subshells: w.wait_files(n)
         else: assert w.files == []
+        (lab.folder/f'{name}.go').touch()
         w.wait_files(n)
         assert [o['path'] for o in w.rows] == [f'train/one/{i:08}.jpg' for i in range(n)]
         assert len({o['sha256'] for o in w.rows}) == n
