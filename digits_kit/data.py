@@ -6,8 +6,9 @@
 __all__ = ['find_root', 'build_manifest', 'write_manifest', 'read_manifest', 'SplitReport', 'split_report', 'check_split',
            'ImageCache', 'check_labels', 'apply_splitter', 'data_fingerprint', 'get_dls']
 
-# %% ../nbs/01_data.ipynb #00dd2709
+# %% ../nbs/01_data.ipynb #db5df929
 import hashlib
+import mmap
 import os
 import warnings
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fastai.data.all import CategoryBlock, DataBlock, DataLoaders, IndexSplitter, parent_label
-from fastai.vision.all import ImageBlock, PILImage, aug_transforms
+import torch
+from fastai.data.all import CategoryBlock, DataBlock, DataLoaders, IndexSplitter, IntToFloatTensor, TransformBlock
+from fastai.data.all import parent_label
+from fastai.vision.all import TensorImage, aug_transforms
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
@@ -158,37 +161,55 @@ def check_split(
                      "Move each group to one side (`split_report` lists them), "
                      "or say why this is right with `crossing='…'`: the reason is kept in the run record.")
 
-# %% ../nbs/01_data.ipynb #4e992ebd
+# %% ../nbs/01_data.ipynb #de736f70
 class ImageCache:
-    "Images decoded and resized once, stored by content and size; calling it with a path gives the image."
+    "Images decoded and resized once, stored by content and size; calling it with a path gives the image, uint8."
     def __init__(self,
-        size:int|tuple[int,int]=128, # `(h,w)` in pixels, an int for a square
+        size:int|tuple[int,int]=(96, 128), # `(h,w)` in pixels, an int for a square
         resize:str='squish', # One of `RESIZE_METHODS`
     ):
-        self.size, self.resize, self.names = check_size(size), check_choice('resize', resize, RESIZE_METHODS), {}
+        self.size, self.resize = check_size(size), check_choice('resize', resize, RESIZE_METHODS)
+        self.names, self.kept, self.problem = {}, {}, ''
+
+    def __getstate__(self): return self.__dict__ | {'names': {}, 'kept': {}}  # exported learners take no photos
 
     def _file(self, sha256):
         "Where the pixels of the photo with this fingerprint are kept."
         return cache_dir('images', f'{self.size[0]}x{self.size[1]}-{self.resize}', sha256[:2])/f'{sha256}.rgb'
 
-    def _pixels(self, path, sha256):
-        "Pixels `(h,w,3)` from the cache, else from the photo."
-        file, shape = self._file(sha256), (*self.size, 3)
-        if file.exists() and file.stat().st_size == np.prod(shape): return np.fromfile(file, np.uint8).reshape(shape)
-        pixels = np.asarray(load_image(path, self.size, self.resize))
-        with atomic_write(file) as f: f.write(pixels.tobytes())
-        return pixels
+    def _find(self, sha256):
+        "The pixels `(h,w,3)` that are kept; None = they are not, or not whole."
+        if sha256 in self.kept: return self.kept[sha256]
+        shape = (*self.size, 3)
+        try:
+            with open(self._file(sha256), 'rb') as f: data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError): return None  # ValueError: the file is empty
+        return np.frombuffer(data, np.uint8).reshape(shape) if len(data) == np.prod(shape) else None
+
+    def _make(self, path, sha256):
+        "Decode one photo and keep it: in the cache, and in memory where the cache refuses."
+        pixels = np.array(load_image(path, self.size, self.resize))
+        try:
+            with atomic_write(self._file(sha256)) as f: f.write(pixels.tobytes())
+        except OSError as e:
+            if self._find(sha256) is not None: return  # another process was quicker, and Windows lets no one replace it
+            self.kept[sha256] = pixels
+            self.problem = str(e) if 'DIGITS_CACHE' in str(e) else (
+                f"The cache folder {cache_dir()} cannot be written ({e.strerror}). "
+                "Free some space, or set DIGITS_CACHE to a folder you can write to.")
 
     def add(self,
         path:str|Path, # Image file
     )->str: # Its SHA-256
         "Decode one image into the cache unless it is there."
         self.names[str(path)] = sha256 = file_sha256(path)
-        self._pixels(path, sha256)
+        if self._find(sha256) is None: self._make(path, sha256)
         return sha256
 
     def __call__(self, path):
-        return PILImage.create(self._pixels(path, self.names.get(str(path)) or self.add(path)))
+        pixels = self._find(self.names.get(str(path), ''))
+        if pixels is None: pixels = self._find(self.add(path))
+        return TensorImage(torch.from_numpy(pixels).permute(2, 0, 1))
 
 # %% ../nbs/01_data.ipynb #ef9ea649
 def check_labels(
@@ -240,7 +261,7 @@ def apply_splitter(
     split.iloc[train], split.iloc[valid] = 'train', 'valid'
     return df.assign(split=split)[split != '']
 
-# %% ../nbs/01_data.ipynb #0eeaae56
+# %% ../nbs/01_data.ipynb #bacb33e8
 def data_fingerprint(
     df:pd.DataFrame, # Manifest
 )->str: # 16 hexadecimal characters
@@ -253,16 +274,19 @@ def _usable(df, root, cache):
     paths = [root/o for o in df.path]
     shas, problems = _for_all(cache.add, paths, 'Decoding')
     _warn_left_out(problems)
+    if cache.kept:
+        warnings.warn(f"{cache.problem} Until then {len(cache.kept)} images are kept in memory, "
+                      "and decoded again by the next program.", stacklevel=3)
     df = df.assign(sha256=shas).loc[[o is not None for o in shas]]
     df.attrs['left_out'] = df.attrs['left_out'] | problems
     return df
 
 def get_dls(
     root:str|Path|None=None, # Data folder; None = `DIGITS_DATA`, else `data/`, else the drawn sample
-    size:int|tuple[int,int]=128, # `(h,w)` in pixels, an int for a square
+    size:int|tuple[int,int]=(96, 128), # `(h,w)` in pixels, an int for a square
     bs:int=16, # Images per batch
     resize:str='squish', # One of `RESIZE_METHODS`
-    batch_tfms:list|None=None, # Augmentations on the batch; None = `aug_transforms()`
+    batch_tfms:list|None=None, # Augmentations on the batch; None = `aug_transforms(max_warp=0)`
     splitter=None, # fastai splitter over train and valid together; None = the folders
     crossing:str|None=None, # Why a crossing split is accepted; None = it is refused
 )->DataLoaders: # With `.record`, what a run record says of the data
@@ -280,9 +304,9 @@ def get_dls(
         raise ValueError(f"`bs` must be from 1 to the {n_train} train images, got {bs!r}. "
                          f"Try bs={min(16, n_train)}.")
     valid_idx = np.flatnonzero(train_valid.split == 'valid')
-    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=cache, get_y=parent_label,
-                      splitter=IndexSplitter(valid_idx),
-                      batch_tfms=aug_transforms() if batch_tfms is None else batch_tfms)
+    block = DataBlock(blocks=(TransformBlock(batch_tfms=IntToFloatTensor), CategoryBlock), get_x=cache,
+                      get_y=parent_label, splitter=IndexSplitter(valid_idx),
+                      batch_tfms=aug_transforms(max_warp=0) if batch_tfms is None else batch_tfms)
     dls = block.dataloaders([root/o for o in train_valid.path], path=root, bs=bs, num_workers=0)
     dls.record = {'root': str(root), 'source': source, 'n_train': n_train, 'n_valid': len(valid_idx),
                   'fingerprint': data_fingerprint(train_valid), 'left_out': sorted(train_valid.attrs['left_out']),

@@ -1,0 +1,136 @@
+"The cache of decoded photos under two trainings at once, on a full disk, in a read-only folder, and when a photo changes."
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digits_kit.hands import draw_hand
+from digits_kit.photos import list_images, load_image
+
+SIZE = (96, 128)
+TRAINING = '''
+import hashlib, json, sys, warnings
+from digits_kit.data import get_dls
+from digits_kit.training import get_learner
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    dls = get_dls(sys.argv[1], bs=8)
+data = b''.join(x.numpy().tobytes() for x, _ in [*dls.train_ds, *dls.valid_ds])
+learn = get_learner(dls, 'test_resnet', head='cam', pretrained=False)
+with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+weights = b''.join(o.detach().contiguous().numpy().tobytes() for o in learn.model.state_dict().values())
+print(json.dumps({'pixels': hashlib.sha256(data).hexdigest(), 'weights': hashlib.sha256(weights).hexdigest(),
+                  'warnings': [str(o.message) for o in caught if 'DIGITS_CACHE' in str(o.message)],
+                  'fingerprint': dls.record['fingerprint']}))
+'''
+
+
+def start(root, cache):
+    env = os.environ | {'DIGITS_CACHE': str(cache), 'OMP_NUM_THREADS': '1'}
+    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', TRAINING, root], env=env, encoding='utf-8',
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def result(process):
+    "What a training printed last."
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def train(root, cache): return result(start(root, cache))
+
+
+def check_cache(cache, photos):
+    "Each photo is in the cache once, whole and right, and nothing else is."
+    kept = [o for o in cache.rglob('*') if o.is_file() and 'images' in o.parts]
+    expected = sorted(np.asarray(load_image(o, SIZE)).tobytes() for o in photos)
+    assert sorted(o.read_bytes() for o in kept) == expected
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    "Forty drawn hands."
+    root = tmp_path_factory.mktemp('photos')
+    for i in range(40):
+        folder = root/('train' if i < 30 else 'valid')/['one', 'two', 'three', 'four', 'five'][i % 5]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_hand(i % 5 + 1, seed=i).img).save(folder/f'{i:08}.jpg')
+    return root
+
+
+@pytest.fixture(scope='module')
+def alone(root, tmp_path_factory):
+    "What a training gives that has the cache to itself."
+    cache = tmp_path_factory.mktemp('alone')
+    found = train(root, cache)
+    assert not found['warnings']
+    check_cache(cache, list_images(root))
+    return found, cache
+
+
+def test_two_processes(root, alone, tmp_path):
+    both = [start(root, tmp_path) for _ in range(2)]
+    assert [result(o) for o in both] == [alone[0], alone[0]]
+    check_cache(tmp_path, list_images(root))
+
+
+def test_torn_files(root, alone, tmp_path):
+    cache = shutil.copytree(alone[1], tmp_path/'cache')
+    for i, file in enumerate(sorted(cache.rglob('*.rgb'))[:10]): file.write_bytes(file.read_bytes()[:i*1000])
+    assert train(root, cache) == alone[0]
+    check_cache(cache, list_images(root))
+
+
+def test_changed_photo(root, alone, tmp_path):
+    mine, cache = shutil.copytree(root, tmp_path/'mine'), shutil.copytree(alone[1], tmp_path/'cache')
+    Image.fromarray(draw_hand(5, seed=999).img).save(list_images(mine)[0])
+    found = train(mine, cache)
+    assert found['fingerprint'] != alone[0]['fingerprint'] and found['pixels'] != alone[0]['pixels']
+    assert found == train(mine, tmp_path/'empty')
+    check_cache(tmp_path/'empty', list_images(mine))
+
+
+@contextmanager
+def mounted(folder, size):
+    "A small disk of its own at `folder`."
+    folder.mkdir()
+    if shutil.which('mount') is None or subprocess.run(
+            ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder], capture_output=True).returncode:
+        pytest.skip('only root on Linux can mount a small disk')
+    try: yield folder
+    finally: subprocess.run(['umount', folder], check=True)
+
+
+def test_full_disk(root, alone, tmp_path):
+    with mounted(tmp_path/'disk', '1m') as disk:  # 27 of 40 photos fit
+        found = train(root, disk)
+        print(found['warnings'])
+        assert found | {'warnings': []} == alone[0]
+        assert len(found['warnings']) == 1 and str(disk) in found['warnings'][0]
+        assert 'No space left' in found['warnings'][0]
+        kept = list(disk.rglob('*.rgb'))
+        assert 10 < len(kept) < 40 and {o.stat().st_size for o in kept} == {3*96*128}
+        assert not list(disk.rglob('*.tmp'))
+        subprocess.run(['mount', '-o', 'remount,size=10m', disk], check=True)
+        assert train(root, disk) == alone[0]
+        check_cache(disk, list_images(root))
+
+
+@pytest.mark.parametrize('filled', [False, True])
+def test_read_only(root, alone, tmp_path, filled):
+    "An empty folder that cannot be written to costs a warning; one that has all that is needed costs nothing."
+    with mounted(tmp_path/'disk', '10m') as disk:
+        if filled: shutil.copytree(alone[1], disk, dirs_exist_ok=True)
+        subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
+        found = train(root, disk)
+        print(found['warnings'])
+        assert found | {'warnings': []} == alone[0]
+        assert len(found['warnings']) == (0 if filled else 1)
+        if not filled: assert str(disk) in found['warnings'][0]
