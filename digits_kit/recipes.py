@@ -43,22 +43,23 @@ def fit_wall(
     wall = torch.einsum('hwk,bkc->bchw', basis, coef)
     return wall.exp() - .02, (logs - wall).norm(dim=1)
 
-# %% ../nbs/04_recipes.ipynb #3047f04e
+# %% ../nbs/04_recipes.ipynb #45002075
 @lru_cache(maxsize=4)
-def _get_rooms(n, first_seed, size):
-    "Drawn rooms, `(n,3,H,W)` uint8; kept for the next time."
-    rooms = [draw_room(seed=first_seed + i, size=size, difficulty=(i + 1)/n) for i in range(n)]
+def _get_rooms(n, first_seed):
+    "Drawn rooms, `(n,3,96,128)` uint8; kept for the next time."
+    rooms = [draw_room(seed=first_seed + i, size=(96, 128), difficulty=(i + 1)/n) for i in range(n)]
     return torch.from_numpy(np.stack(rooms)).permute(0, 3, 1, 2)
 
-def _look_around(rooms):
-    "Each room `(B,3,H,W)` from another place: up to twice as near, turned, perhaps mirrored."
+def _look_around(rooms, size):
+    "Each room `(B,3,96,128)` from another place, `(B,3,*size)`: up to twice as near, turned, perhaps mirrored."
     n, device = len(rooms), rooms.device
     angle, zoom = .17*torch.randn(n, device=device), 1 + torch.rand(n, device=device)
     flip = torch.randint(0, 2, (n,), device=device)*2. - 1
     cos, sin = angle.cos()/zoom, angle.sin()/zoom
     shift = (1 - 1/zoom)[:, None]*(2*torch.rand(n, 2, device=device) - 1)
     m = torch.stack([cos*flip, -sin, shift[:, 0], sin*flip, cos, shift[:, 1]], 1).view(n, 2, 3)
-    return F.grid_sample(rooms, F.affine_grid(m, rooms.shape, align_corners=False), padding_mode='reflection', align_corners=False)
+    grid = F.affine_grid(m, (n, 3, *size), align_corners=False)
+    return F.grid_sample(rooms, grid, padding_mode='reflection', align_corners=False)
 
 class RandomRoom(Transform):
     "Put a drawn room behind hands that were photographed before a plain wall."
@@ -70,6 +71,9 @@ class RandomRoom(Transform):
         first_seed:int=0, # Of `draw_room`; others give other rooms
     ):
         super().__init__()
+        if not (0 <= p <= 1 and 0 <= match <= 1 and n_rooms >= 1):
+            raise ValueError("`p` and `match` must be shares from 0 to 1 and `n_rooms` at least 1, "
+                             f"got {p!r}, {match!r} and {n_rooms!r}. `RandomRoom()` takes the recipe's.")
         self.p, self.n_rooms, self.match, self.first_seed = p, n_rooms, match, first_seed
 
     def _gains(self, photos, hand, rooms):
@@ -87,8 +91,8 @@ class RandomRoom(Transform):
         plain = dist.flatten(1).median(1).values < .08
         if not plain.any(): return x
         photos, hand = xb[chosen[plain]], ((dist[plain] - .12)/.15).clamp(0, 1)[:, None]
-        rooms = _get_rooms(self.n_rooms, self.first_seed, tuple(xb.shape[-2:]))
-        rooms = _look_around(rooms[torch.randint(len(rooms), (len(photos),))].to(xb.device)/255)
+        rooms = _get_rooms(self.n_rooms, self.first_seed)
+        rooms = _look_around(rooms[torch.randint(len(rooms), (len(photos),))].to(xb.device)/255, xb.shape[-2:])
         shadow = ((photos + .02)/(walls[plain] + .02)).clamp(0, 1.1)
         room = (rooms*self._gains(photos, hand, rooms)*shadow).clamp(0, 1)
         new = xb.clone()
