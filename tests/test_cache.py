@@ -4,10 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from disk import mounted
 from PIL import Image
 
 from digits_kit.hands import draw_hand
@@ -95,17 +95,6 @@ def test_changed_photo(root, alone, tmp_path):
     assert found['fingerprint'] != alone[0]['fingerprint'] and found['pixels'] != alone[0]['pixels']
     assert found == train(mine, tmp_path/'empty')
     check_cache(tmp_path/'empty', list_images(mine))
-
-
-@contextmanager
-def mounted(folder, size):
-    "A small disk of its own at `folder`."
-    folder.mkdir()
-    if shutil.which('mount') is None or subprocess.run(
-            ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder], capture_output=True).returncode:
-        pytest.skip('only root on Linux can mount a small disk')
-    try: yield folder
-    finally: subprocess.run(['umount', folder], check=True)
 
 
 def test_full_disk(root, alone, tmp_path):

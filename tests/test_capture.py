@@ -2,7 +2,6 @@
 import http.server
 import os
 import random
-import shutil
 import signal
 import struct
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from disk import mounted
 from PIL import Image
 
 from digits_kit.sessions import MIN_CHANGE, frame_change, thumbnail
@@ -124,17 +124,6 @@ def test_kill(tmp_path):
     print(f'{len(saved)} photos')
     status, text = capture('-o', tmp_path/'train'/'one', '--camera', 99)
     assert f'one: {len(saved)} of 40 in train' in text
-
-
-@contextmanager
-def mounted(folder, size):
-    "A small disk of its own at `folder`."
-    folder.mkdir()
-    if shutil.which('mount') is None or subprocess.run(
-            ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder], capture_output=True).returncode:
-        pytest.skip('only root on Linux can mount a small disk')
-    try: yield folder
-    finally: subprocess.run(['umount', folder], check=True)
 
 
 def test_full_disk(tmp_path):
