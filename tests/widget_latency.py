@@ -1,4 +1,4 @@
-"How long the widget takes for a picture, in a real browser: measures it and prints JSON, for `11_benchmarks`."
+"How long the widget takes for a picture, in a real browser: measures it and prints JSON, for `90_benchmarks`."
 import json
 import tempfile
 import time
