@@ -158,7 +158,8 @@ class KeepBest(Callback):
         if self.kept is not None: return
         self.whole, self.epochs = self.learn.model, 0
         with eval_mode(self.whole), torch.no_grad(), fv.no_random():
-            preds, targs = map(torch.cat, zip(*[(self.whole(xb), yb) for xb, yb in self.learn.dls.valid]))
+            pairs = [(self.whole(xb), yb) for xb, yb in self.learn.dls.valid]
+        preds, targs = [torch.cat(part).as_subclass(torch.Tensor) for part in zip(*pairs)]
         self._compare(float(self.learn.loss_func(preds, targs)), float(fv.accuracy(preds, targs)))
 
     def after_epoch(self):
