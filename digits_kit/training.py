@@ -153,7 +153,6 @@ class KeepBest(Callback):
     "Ends a training with the weights that were best on valid; those before the first step take part."
     order = RunRecorder.order - 1  # before `CachedTrunk` puts maps in the place of images
     kept = None  # epoch (0 = the start), valid_loss and accuracy
-
     def before_fit(self):
         if self.kept is not None: return
         self.whole, self.epochs = self.learn.model, 0
@@ -168,7 +167,10 @@ class KeepBest(Callback):
         self._compare(values['valid_loss'], values.get('accuracy', 0.))
 
     def after_fit(self):
-        if not self.learn.opt.frozen_idx: self.whole.load_state_dict(self.best)
+        if self.learn.opt.frozen_idx: return
+        self.whole.load_state_dict(self.best)
+        epoch = f"epoch {self.kept['epoch']} of {self.epochs}" if self.kept['epoch'] else 'the weights before the training'
+        print(f"Kept: {epoch}, with an accuracy of {self.kept['accuracy']:.2f} on valid.")
 
     def _compare(self, loss, accuracy):
         if self.kept and (accuracy, -loss) <= (self.kept['accuracy'], -self.kept['valid_loss']): return
@@ -197,7 +199,6 @@ class CachedTrunk(Callback):
     "In a frozen phase, computes the maps of the trunk once and lets the head learn from them."
     order = RunRecorder.order + 1 # its clock runs
     images = None
-
     def before_fit(self):
         if not self.learn.opt.frozen_idx: return
         self.whole, self.images = self.learn.model, self.learn.dls
@@ -239,7 +240,7 @@ def _spelled(learn, cbs):
 
 def _kept(cbs, history):
     "Which epoch's weights the model has, and what they reached on valid."
-    last = {key: history[-1][key] for key in ('valid_loss', 'accuracy') if key in history[-1]}
+    last = {key: value for key, value in (history or [{}])[-1].items() if key in ('valid_loss', 'accuracy')}
     return next((cb.kept for cb in cbs if isinstance(cb, KeepBest)), {'epoch': len(history)} | last)
 
 def _run_record(learn, seed, recorder, cbs):
@@ -266,7 +267,7 @@ def _write_run(learn, name, started, record):
 # %% ../nbs/33_training.ipynb #3dbf3b55
 def fine_tune(
     learn:Learner, # From `get_learner`
-    epochs:int, # Epochs with the whole network learning
+    epochs:int, # Epochs with the whole network learning; 0 (and no `freeze_epochs`) = keep the weights as they are
     base_lr:float=2e-3, # Learning rate, by custom what `find_lr` suggests
     freeze_epochs:int=1, # Epochs before that with only the head learning
     name:str='run', # Short name of the run, such as `'a3'`
@@ -275,8 +276,8 @@ def fine_tune(
     version:str='', # Of code of your own that takes part; raise it when you change that code
 )->Path|None: # The folder of the run; None in all but the first process of a distributed training
     "Train as fastai's `fine_tune` does, and keep the model with a record of what was really used."
-    if epochs < 1 or freeze_epochs < 0 or base_lr <= 0:
-        raise ValueError("`epochs` must be 1 or more, `freeze_epochs` 0 or more and `base_lr` above 0, "
+    if epochs < 0 or freeze_epochs < 0 or base_lr <= 0:
+        raise ValueError("`epochs` and `freeze_epochs` must be 0 or more and `base_lr` above 0, "
                          f"got {epochs!r}, {freeze_epochs!r} and {base_lr!r}. Try `fine_tune(learn, 5, find_lr(learn))`.")
     started, recorder, cbs = datetime.datetime.now().astimezone(), RunRecorder(), make_all(cbs)
     used, model, dls = _spelled(learn, cbs) | {'version': version}, learn.model, learn.dls
