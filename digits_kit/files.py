@@ -146,7 +146,7 @@ def progress(
 )->Iterator: # Gives `items`
     "Go through `items` and show how far it is: a bar that goes away, or lines in a log."
     total = len(items) if total is None and hasattr(items, '__len__') else total
-    if is_watched(): return iter(tqdm(items, desc, total, unit=f' {unit}', leave=False, mininterval=.5))
+    if is_watched(): return iter(tqdm(items, desc, total, unit=f' {unit}', leave=False, mininterval=.5, delay=1))
     return _in_lines(items, desc, total, unit)
 
 # %% ../nbs/00_files.ipynb #93dd9999
