@@ -122,7 +122,7 @@ def run_notebook(
     progress = _CellProgress(nb, cache_dir('seconds')/f'{path.stem}.json')
     error = _execute(nb, path, progress)
     progress.keep()
-    folder = Path(out).resolve()/f'{path.stem.split("-")[0]}-{datetime.datetime.now():%Y%m%d-%H%M%S-%f}'
+    folder = Path(out).resolve()/f'a5-{datetime.datetime.now():%Y%m%d-%H%M%S-%f}'
     return NotebookRun(nb, *_write_results(_without_bars(nb), folder, path.stem), error)
 
 # %% ../nbs/50_handin.ipynb #dbd59985

@@ -19,5 +19,5 @@ def test_train_few_to_a_file(tmp_path):
     lines = text.splitlines()
     assert len(lines) == len(set(lines)) < 40 and max(map(len, lines)) < 160
     assert re.findall(r'^few: epoch (\d) of (\d), train_loss', text, re.M) == [('1', '3'), ('2', '3'), ('3', '3')]
-    assert re.search(r'^Drawing the sample: 700 images in \d+ s$', text, re.M)
+    assert re.search(r'^Drawing the sample: 350 images in \d+ s$', text, re.M)
     assert lines[-1].startswith('Kept: ')
