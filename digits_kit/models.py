@@ -77,8 +77,8 @@ def _no_hands(name):
     func, short = name.removeprefix('own.'), name.removeprefix('fastai.')
     make, other = f'`digits_pretrain {short} --minutes 30`', 'take those of ImageNet with `pretrained=True`, '
     if func != name: make, other = f'`pretrain({func})` from `digits_kit.pretraining`', ''
-    return FileNotFoundError(f"There are no weights from drawn hands for {name!r} on this machine. Make them with {make}, "
-                             f"{other}or train without any, with `pretrained=False`.")
+    return FileNotFoundError(f"There are no weights from drawn hands for {name!r} on this machine. "
+                             f"Make them with {make}, {other}or train without any, with `pretrained=False`.")
 
 def _hub_answers():
     "Whether a download can work at all; timm itself would try for most of a minute."
