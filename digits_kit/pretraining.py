@@ -128,14 +128,13 @@ def _start(arch, steps, seed):
     torch.manual_seed(seed)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     try: net = TaughtModel(arch).to(device, memory_format=torch.channels_last)
-    except (RuntimeError, AssertionError) as e:
+    except (ValueError, RuntimeError, AssertionError) as e:
+        why = str(e).split('. ')[0].rstrip('.') or type(e).__name__
         raise ValueError("`arch` must be a convolutional network that takes pictures of 96 × 128, "
-                         f"got {arch_name(arch)!r}: {str(e)[:200]}. Choose another one.") from e
+                         f"got {arch_name(arch)!r} ({why}). Choose another one.") from e
     opt = torch.optim.AdamW(net.parameters(), _LR, weight_decay=.01)
     sched = OneCycleLR(opt, _LR, total_steps=steps, pct_start=.05)
-    chip = torch.cuda.get_device_name() if device == 'cuda' else f'{torch.get_num_threads()} threads'
-    return SimpleNamespace(net=net, mean=deepcopy(net.model), opt=opt, sched=sched, rows=[], device=device,
-                           machine=f'{chip}, {platform.system()} {platform.machine()}')
+    return SimpleNamespace(net=net, mean=deepcopy(net.model), opt=opt, sched=sched, rows=[], device=device)
 
 def _learn(run, hands, rooms, amount):
     "One step; the four losses."
@@ -207,11 +206,12 @@ def _train(run, state, table, settings):
     "The parts that are missing; after each the table is written and the state saved."
     data, steps, done = _get_data(settings['images']), settings['images']//_BS//len(_STAGES), len(run.rows)
     batches = iter(progress(range((len(_STAGES) - done)*steps), table.stem, unit='batches'))
+    machine = f'{run.device}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}'
     before, began, told = run.rows[-1]['minutes'] if done else 0, time.perf_counter(), 0
     for part in range(done, len(_STAGES)):
         torch.manual_seed(1000*(part + 1) + settings['seed'])
         row, minutes = _fit_part(run, part, data, islice(batches, steps)), (time.perf_counter() - began)/60
-        run.rows.append(row | {'minutes': before + minutes, 'seed': settings['seed'], 'machine': run.machine})
+        run.rows.append(row | {'minutes': before + minutes, 'seed': settings['seed'], 'machine': machine})
         with atomic_write(table, 'w') as f: pd.DataFrame(run.rows).round(4).to_csv(f, index=False)
         _save_state(run, state)
         if part + 1 < len(_STAGES) and minutes - told < 1/6: continue  # a line every ten seconds at most
