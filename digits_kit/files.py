@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['atomic_write', 'file_sha256', 'project_dir', 'data_dir', 'runs_dir', 'cache_dir', 'check_choice', 'Finding',
-           'is_watched', 'progress']
+           'is_watched', 'progress', 'stop']
 
 # %% ../nbs/00_files.ipynb #0830a4b5
 import difflib
@@ -146,5 +146,14 @@ def progress(
 )->Iterator: # Gives `items`
     "Go through `items` and show how far it is: a bar that goes away, or lines in a log."
     total = len(items) if total is None and hasattr(items, '__len__') else total
-    if is_watched(): return iter(tqdm(items, desc, total, unit=f' {unit}', leave=False, mininterval=.5))
+    if is_watched(): return iter(tqdm(items, desc, total, unit=f' {unit}', leave=False, mininterval=.5, delay=1))
     return _in_lines(items, desc, total, unit)
+
+# %% ../nbs/00_files.ipynb #93dd9999
+def stop(
+    message:str, # Why, and what to do
+    status:int=2, # Exit status: 2 = wrong words, 1 = went wrong on the way, 130 = Ctrl-C
+):
+    "End a command: a line on the error output, and an exit status."
+    print(message, file=sys.stderr, flush=True)
+    raise SystemExit(status)

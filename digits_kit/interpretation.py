@@ -17,7 +17,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from torch import Tensor, nn
 
 from .files import check_choice
-from .training import CamHead, eval_mode, get_xb
+from .models import CamHead, eval_mode, get_xb
 
 # %% ../nbs/42_interpretation.ipynb #93a0a2ef
 def _check_xb(model, xb):
@@ -55,7 +55,7 @@ def cam(
     xb:Tensor, # Normalized images, `(B,3,H,W)`, on `model`'s device
     class_idx:int|None=None, # Class to explain; None = each image's top score
 )->Tensor: # `(B,h,w)`, raw, in units of the logit: mean over the map plus bias is the logit
-    "Class activation maps of `class_idx` for `xb`, exact."
+    "Class activation maps of `class_idx` for `xb`, exact (Zhou et al. 2016, eq. 1 and 2)."
     xb = _check_xb(model, xb)
     if not (isinstance(model, nn.Sequential) and len(model) == 2 and isinstance(model[1], CamHead)):
         raise ValueError(f"`model` must be a body with a `CamHead`, got {type(model).__name__} with another head. "
@@ -102,7 +102,7 @@ def grad_cam(
     class_idx:int|None=None, # Class to explain; None = each image's top score
     target_layer:nn.Module|None=None, # Layer with an output `(B,C,h,w)`; None = the body, `model[0]`
 )->Tensor: # `(B,h,w)`, raw, in units of the logit: the paper's map before the ReLU, times `h*w`
-    "Grad-CAM maps of `class_idx` for `xb`."
+    "Grad-CAM maps of `class_idx` for `xb` (Selvaraju et al. 2017, eq. 1 and 2)."
     xb = _check_xb(model, xb)
     layer = _check_layer(model, target_layer)
     with torch.inference_mode(False), torch.enable_grad(), eval_mode(model), Hook(layer) as hook:

@@ -8,7 +8,6 @@ __all__ = ['get_batch', 'TaughtModel', 'get_losses', 'update_mean', 'pretrain', 
 # %% ../nbs/36_pretraining.ipynb #ed487209
 import hashlib
 import platform
-import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
-from .files import atomic_write, cache_dir, progress, runs_dir
+from .files import atomic_write, cache_dir, progress, runs_dir, stop
 from .folder import NUMBERS
 from .hands import draw_hand
 from .models import arch_name, eval_mode, get_model, read_model, save_model
@@ -294,7 +293,5 @@ def digits_pretrain(
         place = f' --out {out}' if out else ''
         print(f'The same again: digits_pretrain {arch} --images {images} --seed {seed}{place}', flush=True)
         print(f'Weights: {pretrain(arch, images, seed, out or None)}')
-    except KeyboardInterrupt: sys.exit('\ndigits_pretrain: interrupted. The same command goes on.')
-    except (ValueError, OSError) as e:
-        print(f'digits_pretrain: {e}', file=sys.stderr)
-        sys.exit(2)
+    except KeyboardInterrupt: stop('\ndigits_pretrain: interrupted. The same command goes on.', 130)
+    except (ValueError, OSError) as e: stop(f'digits_pretrain: {e}')

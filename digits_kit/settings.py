@@ -57,11 +57,19 @@ def _is_own(o):
 # %% ../nbs/06_settings.ipynb #4d0070ee
 def _name(o): return f"{getattr(o, '__module__', None) or 'builtins'}.{o.__qualname__}"
 
-def _spell_code(o, exact):
+def _prints(o):
+    "What the network prints that a maker of the user's makes; `''` = it makes none."
+    code = o.func if isinstance(o, partial) else o
+    if not _is_own(code) or not is_maker(o): return ''
+    if isinstance(code, type) and not hasattr(code, 'named_modules'): return ''
+    made = o()
+    return str(made) if hasattr(made, 'named_modules') else ''
+
+def _spell_code(o, exact, argument):
     "A class, function or `partial` with its arguments, and what it prints if it makes a network of the user's."
-    code, args, words = (o.func, o.args, spell(o.keywords, exact)) if isinstance(o, partial) else (o, (), {})
-    if args: words = {'args': spell(args, exact)} | words
-    if _is_own(code) and is_maker(o) and hasattr(made := o(), 'named_modules'): words['prints'] = str(made)
+    code, args, words = (o.func, o.args, o.keywords) if isinstance(o, partial) else (o, (), {})
+    words = ({'args': _spell(args, exact, True)} if args else {}) | _spell(words, exact, True)
+    if not argument and (prints := _prints(o)): words['prints'] = prints
     return {'name': _name(code), **words} if words else _name(code)
 
 def _spell_object(o, exact):
@@ -72,29 +80,41 @@ def _spell_object(o, exact):
                         f"Give its maker: `partial({type(o).__name__}, …)` with `from functools import partial`.")
     return re.sub(r' at 0x\w+', '', str(o)).splitlines()[0][:200]
 
+# %% ../nbs/06_settings.ipynb #b598d90a
+def _spell(o, exact, argument):
+    "`o` in plain values; `argument` = it is given to a maker."
+    if o is None or isinstance(o, (bool, str)): return o
+    if isinstance(o, Integral): return int(o)
+    if isinstance(o, Real): return float(o)
+    if isinstance(o, Path): return o.as_posix()
+    if isinstance(o, dict): return {str(key): _spell(value, exact, argument) for key, value in o.items()}
+    if isinstance(o, (list, tuple)): return [_spell(value, exact, argument) for value in o]
+    if isinstance(o, (partial, type)) or inspect.isroutine(o): return _spell_code(o, exact, argument)
+    return _spell_object(o, exact)
+
 # %% ../nbs/06_settings.ipynb #67ec27be
 def spell(
     o, # Number, word, maker, function, or lists and dictionaries of them
     exact:bool=True, # False = of an object whose maker is not known, what it prints
 ): # Plain values for JSON
     "Spell out a setting: the same words for the same setting, in every process."
-    if o is None or isinstance(o, (bool, str)): return o
-    if isinstance(o, Integral): return int(o)
-    if isinstance(o, Real): return float(o)
-    if isinstance(o, Path): return o.as_posix()
-    if isinstance(o, dict): return {str(key): spell(value, exact) for key, value in o.items()}
-    if isinstance(o, (list, tuple)): return [spell(value, exact) for value in o]
-    if isinstance(o, (partial, type)) or inspect.isroutine(o): return _spell_code(o, exact)
-    return _spell_object(o, exact)
+    return _spell(o, exact, argument=False)
+
+# %% ../nbs/06_settings.ipynb #3d85753b
+def _named_only(o, argument):
+    "Yields the names of the user's own code in `o`, but for networks, which print what they are."
+    if isinstance(o, dict): o = list(o.values())
+    if isinstance(o, (list, tuple)):
+        for value in o: yield from _named_only(value, argument)
+        return
+    if isinstance(o, partial): yield from _named_only([*o.args, o.keywords], True)
+    code = o.func if isinstance(o, partial) else o
+    if not (isinstance(code, type) or inspect.isfunction(code)) or not _is_own(code): return
+    if argument or not _prints(o): yield code.__qualname__
 
 # %% ../nbs/06_settings.ipynb #be650342
 def own_code(
     o, # Settings, as `spell` takes them
 )->list[str]: # Names, each once
     "Which code of the user's own in these settings counts by its name and arguments only."
-    if isinstance(o, (dict, list, tuple)):
-        return sorted({name for value in (o.values() if isinstance(o, dict) else o) for name in own_code(value)})
-    code = o.func if isinstance(o, partial) else o
-    if not (isinstance(code, type) or inspect.isfunction(code)) or not _is_own(code): return []
-    words = spell(o, exact=False)
-    return [] if 'prints' in words else [code.__qualname__]
+    return sorted(set(_named_only(o, argument=False)))

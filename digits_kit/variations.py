@@ -17,8 +17,8 @@ from joblib import Parallel, cpu_count, delayed
 from torch import Tensor
 
 from .files import atomic_write, cache_dir, progress
-from .hands import draw_hands
 from .rooms import draw_room
+from .sample import draw_hands
 
 # %% ../nbs/14_variations.ipynb #7f28ddc3
 PICTURE, MAPS = (96, 128), (24, 32)  # height and width of the pictures, and of the maps that belong to them

@@ -1,10 +1,12 @@
-// What the widget computes without a browser. By hand: node --test tests/frames.test.mjs
+// What the widgets compute without a browser. By hand: node --test tests/frames.test.mjs
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { Outbox, advice, cameraMessage, cropBox, frameChange, localTime, plural, thumbnail, transform }
-  from '../digits_kit/static/capture.js';
+import { cameraMessage, cropBox, frameChange, thumbnail, transform } from '../digits_kit/static/camera.js';
+import { advice } from '../digits_kit/static/capture.js';
+import { Outbox } from '../digits_kit/static/link.js';
+import { localTime, plural } from '../digits_kit/static/ui.js';
 
 const [H, W] = [480, 640];
 
@@ -95,8 +97,8 @@ test('plural', () => {
 
 test('the outbox sends one message after the other', async () => {
   const sent = [];
-  const outbox = new Outbox((trait, message) => sent.push(message));
-  const replies = [1, 2, 3].map(n => outbox.post('shot', { n }));
+  const outbox = new Outbox(question => sent.push(question));
+  const replies = [1, 2, 3].map(n => outbox.post({ n }));
   assert.deepEqual(sent.map(o => o.n), [1]);
   assert.equal(outbox.length, 3);
   for (let i = 0; i < 3; i++) outbox.answer({ id: sent[i].id, ok: true, i });
@@ -108,9 +110,9 @@ test('the outbox sends one message after the other', async () => {
 
 test('a silent kernel is asked again with the same id, and nothing is dropped', async () => {
   const sent = [];
-  const outbox = new Outbox((trait, message) => sent.push(message), () => {}, 20);
-  const reply = outbox.post('shot', { n: 1 });
-  outbox.post('shot', { n: 2 });
+  const outbox = new Outbox(question => sent.push(question), () => {}, 20);
+  const reply = outbox.post({ n: 1 });
+  outbox.post({ n: 2 });
   await new Promise(resolve => setTimeout(resolve, 70));
   assert.ok(sent.length >= 3 && sent.every(o => o.n === 1 && o.id === sent[0].id));
   assert.equal(new Set(sent.map(o => o.attempt)).size, sent.length); // else the trait would not change

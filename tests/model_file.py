@@ -20,10 +20,13 @@ assert type(pathlib.Path('a')/'b') is ForeignPath
 
 import numpy as np
 import torch
-from PIL import Image
 
 from digits_kit.data import get_dls
-from digits_kit.training import HEADS, fine_tune, get_learner, load_model
+from digits_kit.models import load_model
+from digits_kit.sample import draw_folder
+from digits_kit.training import fine_tune, get_learner
+
+HEADS = ['cam', 'fastai']
 
 xb = torch.linspace(-2, 2, 4*3*64*64).view(4, 3, 64, 64).cos()
 
@@ -34,13 +37,9 @@ def probabilities(model):
 
 def save_all(folder):
     os.environ |= {'DIGITS_RUNS': str(folder/'runs'), 'DIGITS_CACHE': str(folder/'cache')}
-    rng = np.random.default_rng(0)
-    for split, label, i in [(s, o, i) for s in ['train', 'valid'] for o in ['one', 'two', 'three'] for i in range(4)]:
-        file = folder/'photos'/split/label/f'{i:08}.png'
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(256, size=(64, 64, 3), dtype='uint8')).save(file)
+    draw_folder(folder/'photos', n_train=4, n_valid=4, labels=['one', 'two', 'three'], size=(64, 64))
     for head in HEADS:
-        learn = get_learner(get_dls(folder/'photos', size=64, bs=4), 'test_resnet', head=head, pretrained=False)
+        learn = get_learner(get_dls(folder/'photos', size=64, bs=4), head=head, pretrained=False)
         run = fine_tune(learn, 1, name=head)
         expected = {'file': f'runs/{run.name}/model.safetensors', 'meta': learn.model.meta,
                     'probabilities': probabilities(learn.model.cpu())}

@@ -10,8 +10,10 @@ import pytest
 from disk import mounted
 from PIL import Image
 
+from digits_kit.folder import list_images
 from digits_kit.hands import draw_hand
-from digits_kit.photos import list_images, load_image
+from digits_kit.photos import load_image
+from digits_kit.sample import draw_folder
 
 SIZE = (96, 128)
 TRAINING = '''
@@ -22,7 +24,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter('always')
     dls = get_dls(sys.argv[1], bs=8)
 data = b''.join(x.numpy().tobytes() for x, _ in [*dls.train_ds, *dls.valid_ds])
-learn = get_learner(dls, 'test_resnet', head='cam', pretrained=False)
+learn = get_learner(dls, pretrained=False)
 with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
 weights = b''.join(o.detach().contiguous().numpy().tobytes() for o in learn.model.state_dict().values())
 print(json.dumps({'pixels': hashlib.sha256(data).hexdigest(), 'weights': hashlib.sha256(weights).hexdigest(),
@@ -57,12 +59,7 @@ def check_cache(cache, photos):
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
     "Forty drawn hands."
-    root = tmp_path_factory.mktemp('photos')
-    for i in range(40):
-        folder = root/('train' if i < 30 else 'valid')/['one', 'two', 'three', 'four', 'five'][i % 5]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_hand(i % 5 + 1, seed=i).img).save(folder/f'{i:08}.jpg')
-    return root
+    return draw_folder(tmp_path_factory.mktemp('photos'), n_train=6, n_valid=2)
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"What `capture.js` computes without a browser, under node, and that Python computes the same."
+"What the widgets' JavaScript computes without a browser, under node, and that Python computes the same."
 import json
 import os
 import shutil
@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digits_kit.sessions import frame_change, thumbnail
+from digits_kit.frames import frame_change, thumbnail
+from digits_kit.widget import join_static
 
 TESTS = Path(__file__).with_name('frames.test.mjs')
 NODE = shutil.which('node')
@@ -33,3 +34,13 @@ def test_frames(tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert '# skipped 0' in done.stdout and '# pass 0' not in done.stdout, done.stdout
+
+
+@pytest.mark.skipif(NODE is None, reason='node, which runs the tests of the JavaScript, is not installed')
+def test_joined_files_are_a_module(tmp_path):
+    "As anywidget needs it: nothing imported, one default export with `render`."
+    path = tmp_path/'joined.mjs'
+    path.write_text(join_static('ui.js', 'link.js', 'camera.js', 'capture.js'), encoding='utf-8')
+    code = f"import({json.dumps(path.as_uri())}).then(o => console.log(Object.keys(o).join(), typeof o.default.render))"
+    done = subprocess.run([NODE, '-e', code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ('default function', 0), done.stderr

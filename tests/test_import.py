@@ -25,9 +25,9 @@ assert 'torch' not in sys.modules, 'import digits_kit has imported torch'
 WEIGHTS = '''
 from pathlib import Path
 import digits_kit
-from digits_kit.training import get_model
+from digits_kit.models import get_model
 for file in (Path(digits_kit.__file__).parent/'weights').glob('*.safetensors'):
-    get_model(file.stem.removesuffix('-hands'), 5, pretrained='hands')
+    get_model(['one', 'two', 'three', 'four', 'five'], file.stem.removesuffix('-hands'))
     print(file.name)
 '''
 
@@ -56,7 +56,7 @@ def test_weights_in_the_package_load(python, tmp_path, pytestconfig):
     assert set(run(python, WEIGHTS, tmp_path)) == there
 
 
-@pytest.mark.parametrize('command', ['digits_a5', 'digits_doctor'])
+@pytest.mark.parametrize('command', ['digits_a5', 'digits_capture', 'digits_doctor'])
 def test_help_needs_no_torch(python, command, tmp_path):
     env = os.environ | {'PYTHONPROFILEIMPORTTIME': '1'}
     done = subprocess.run([python.parent/command, '--help'], cwd=tmp_path, env=env, capture_output=True, encoding='utf-8')

@@ -11,18 +11,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from digits_kit.hands import draw_hand
+from digits_kit.sample import draw_folder
 
 A5 = Path(__file__).parents[1]/'nbs'/'a5-model-improvement.ipynb'
-LABELS = ['one', 'two', 'three', 'four', 'five']
-
-
-def draw_photos(root):
-    for seed, (split, label, i) in enumerate((s, o, i) for s, n in [('train', 6), ('valid', 3), ('production', 3)]
-                                             for o in LABELS for i in range(n)):
-        (root/split/label).mkdir(parents=True, exist_ok=True)
-        img = draw_hand(LABELS.index(label) + 1, seed=seed).img
-        Image.fromarray(img).save(root/split/label/f'{i:08}.jpg')
 
 
 def contents(folder):
@@ -33,7 +24,7 @@ class Home:
     "A place with photos, cache and runs of its own, in which `digits_a5` is started."
     def __init__(self, folder):
         self.folder, self.photos, self.runs, self.cache = folder, folder/'photos', folder/'out', folder/'cache'
-        draw_photos(self.photos)
+        draw_folder(self.photos, n_train=6, n_valid=3, n_production=3)
         text = A5.read_text(encoding='utf-8').replace('num_it=60', 'num_it=20')  # most of the time on so few photos
         self.notebook = folder/A5.name
         self.notebook.write_text(text, encoding='utf-8')

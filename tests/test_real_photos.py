@@ -19,8 +19,8 @@ def test_a5_on_real_photos(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path/'out').glob('a5-*/a5-model-improvement.*'))) == 2  # the notebook and its page
     records = [json.loads(o.read_text(encoding='utf-8')) for o in sorted((tmp_path/'out').glob('*/run.json'))]
-    assert [o['name'] for o in records] == ['a3', 'a5']
+    assert [o['name'] for o in records] == ['a3', 'untouched', 'a5']
     assert records[0]['pretrained'] is True  # the baseline starts from the ImageNet weights of `DIGITS_WEIGHTS`
-    assert [o['arch'] for o in records] == ['mobilenetv2_035', 'test_resnet']
+    assert [o['arch'] for o in records] == ['mobilenetv2_035', 'test_resnet', 'test_resnet']
     for record in records:
         assert record['data']['root'] == str(Path(os.environ['DIGITS_DATA']).resolve())

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -18,31 +19,22 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
 from joblib import parallel_config
-from PIL import Image
 from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 
-from digits_kit import sweep as module
-from digits_kit.data import build_manifest, write_manifest
-from digits_kit.hands import draw_hand
+from digits_kit import processes
+from digits_kit.sample import draw_folder
 from digits_kit.sweep import rank, sweep
 from digits_kit.training import read_run
 
-LABELS = ['one', 'two', 'three', 'four', 'five']
 posix = pytest.mark.skipif(not hasattr(os, 'fork'), reason='cannot fork here')
-TINY = {'pretrained': False, 'size': 32, 'freeze_epochs': 0, 'batch_tfms': []}
+TINY = {'pretrained': False, 'size': 32, 'freeze_epochs': 0, 'batch_tfms': None}
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # other processes cannot import this module
 
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
-    root = tmp_path_factory.mktemp('photos')
-    for seed, (split, n, i) in enumerate((s, n, i) for s in ('train', 'valid') for n in range(1, 6) for i in range(4)):
-        folder = root/split/LABELS[n - 1]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_hand(n, seed=seed, size=(48, 64)).img).save(folder/f'{i:08}.jpg')
-    write_manifest(build_manifest(root), root)
-    return root
+    return draw_folder(tmp_path_factory.mktemp('photos'), n_train=4, n_valid=4, size=(48, 64))
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +88,7 @@ def trainers():
 
 @posix
 def test_failures_are_rows(photos, forked):
-    bad = {'raises': {'cbs': [At(no)]}, 'memory': {'cbs': [At(too_little_memory)]}, 'killed': {'cbs': [At(kill_me)]},
+    bad = {'raises': {'cbs': partial(At, no)}, 'memory': {'cbs': partial(At, too_little_memory)}, 'killed': {'cbs': partial(At, kill_me)},
            'unknown': {'arch': 'test_resnt'}, 'large batch': {'bs': 99}}
     configs = [{**TINY, 'name': k, **v} for k, v in bad.items()] + [{**TINY, 'name': 'good'}]
     with pytest.warns(UserWarning, match='The same call tries again') as warned:
@@ -117,11 +109,9 @@ def test_failures_are_rows(photos, forked):
 
 @posix
 def test_callbacks_are_new_for_each_run(photos, forked):
-    once = Once()
-    config = TINY | {'cbs': [once, MixUp(.4)]}
+    config = TINY | {'cbs': [Once, partial(MixUp, .4)]}
     table = sweep([config, TINY], photos, seeds=[0, 1], epochs=1)
     assert list(table.status) == ['done', 'done'], list(table.reason)
-    assert once.count == 0
     assert list(sweep([config, TINY], photos, seeds=[0, 1], epochs=1).runs) == list(table.runs)
 
 
@@ -190,7 +180,7 @@ class Forked:
 @pytest.fixture
 def forked(monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(module.subprocess, 'Popen', Forked)
+    monkeypatch.setattr(processes.subprocess, 'Popen', Forked)
 
 
 def complete():

@@ -16,8 +16,8 @@ from lab import ELSEWHERE, FPS, hand_frames, run_browser, run_lab, write_y4m
 from PIL import Image
 from playwright.sync_api import TimeoutError, sync_playwright
 
+from digits_kit.folder import read_rows
 from digits_kit.sessions import Session
-from digits_kit.photos import read_rows
 
 # keeps every stream that the page was given, so that a test can ask later whether it was stopped
 WATCH = """window.tracks = [];
@@ -376,6 +376,19 @@ def test_leaving_stops_the_camera(browser, lab):
         w.click('Start camera')
         w.do('notebook:clear-cell-output')  # the camera comes when the widget has gone
         w.page.wait_for_function("window.tracks.map(o => o.readyState).join() === 'ended,ended,ended'")
+
+
+def test_other_occasion(browser, lab):
+    "A folder such as `production_office` is offered beside the three splits."
+    (lab.folder/'other'/'production_office').mkdir(parents=True)
+    with open_widget(browser, lab, 'other') as w:
+        w.start()
+        assert w.find('.dc-top .dc-group button').all_inner_texts() == ['train', 'valid', 'production', 'production_office']
+        w.click('production_office')
+        w.press(' ')
+        w.wait_files(1)
+        assert w.files == ['production_office/one/00000000.jpg']
+        w.wait_text('.dc-labels [aria-pressed=true]', '1')
 
 
 @pytest.mark.parametrize('subshells', [True, False])

@@ -1,81 +1,16 @@
-// The browser's half of `digits_kit.capture.Capture`: camera, preview, gestures, and the pictures' way to the kernel.
-// One plain ES module for anywidget; what can be computed without a browser is exported and tested under node.
+// The browser's half of `digits_kit.capture.Capture`: gestures, counts, and the pictures' way to the kernel.
+import { Preview, frameChange, thumbnail } from './camera.js';
+import { Link } from './link.js';
+import { button, enable, focused, group, hide, isCommand, isTyping, keepKeys, localTime, make, pause, plural, replay,
+  setText } from './ui.js';
 
-const ROWS = 24, COLS = 32; // blocks of a thumbnail, as in `digits_kit.sessions.thumbnail`
 const QUALITY = .92; // of the JPEG
 const QUEUE_MAX = 30; // pictures that may wait for the kernel
 const HOLD_AFTER = 350, HOLD_EVERY = 150; // ms
 const KEPT_MAX = 40; // pictures that can be undone
-const PYTHON = 'python:0', PYTHON_NAME = 'this computer\'s camera, through Python';
-
-// ---------------------------------------------------------------------------------------------------- frame maths
-
-// The largest centred box of the shape w:h in a picture of vw x vh pixels: [x, y, width, height].
-export function cropBox(vw, vh, w, h) {
-  const scale = Math.min(vw/w, vh/h);
-  return [(vw - w*scale)/2, (vh - h*scale)/2, w*scale, h*scale];
-}
-
-// Arguments of `setTransform` for drawing as the camera sees it, or as a mirror shows it.
-export function transform(mirrored, w) {
-  return mirrored ? [-1, 0, 0, 1, w, 0] : [1, 0, 0, 1, 0, 0];
-}
-
-// Grey means of 24 x 32 blocks that are as equal as can be, row by row; `rgba` as in `ImageData.data`.
-export function thumbnail(rgba, w, h) {
-  const sums = new Float64Array(ROWS*COLS), sizes = new Float64Array(ROWS*COLS);
-  for (let y = 0, i = 0; y < h; y++) {
-    const row = (Math.ceil((y + 1)*ROWS/h) - 1)*COLS;
-    for (let x = 0; x < w; x++, i += 4) {
-      const block = row + Math.ceil((x + 1)*COLS/w) - 1;
-      sums[block] += .299*rgba[i] + .587*rgba[i + 1] + .114*rgba[i + 2];
-      sizes[block]++;
-    }
-  }
-  return sums.map((o, i) => o/sizes[i]);
-}
-
-// Mean absolute difference of two thumbnails after taking each one's mean away, in grey levels.
-export function frameChange(a, b) {
-  const mean = o => o.reduce((x, y) => x + y, 0)/o.length;
-  const ma = mean(a), mb = mean(b);
-  return a.reduce((sum, o, i) => sum + Math.abs((o - ma) - (b[i] - mb)), 0)/a.length;
-}
+const COUNTDOWNS = [0, 3, 5]; // s
 
 // ---------------------------------------------------------------------------------------------------------- words
-
-const THROUGH = `choose "${PYTHON_NAME}" below`;
-
-// What to tell a student when the camera does not start, always with the way out.
-export function cameraMessage(error, { vscode = false, address = '' } = {}) {
-  const { name = 'Error', message = '' } = error;
-  if (vscode) return `VS Code gives a notebook no camera. Either ${THROUGH}, or open this notebook in your browser `
-    + 'with the command: jupyter lab';
-  switch (name) {
-    case 'InsecureOrigin':
-      return `This page comes from ${address || 'another computer'} without encryption, and browsers give such pages `
-        + 'no camera. Open the notebook at an address that begins with http://localhost or with https://.';
-    case 'NotAllowedError': case 'SecurityError':
-      if (/system/i.test(message)) {
-        return 'The operating system keeps the camera from the browser. Allow it: on Windows in Settings, Privacy & '
-          + 'security, Camera; on a Mac in System Settings, Privacy & Security, Camera. Then press "Try again".';
-      }
-      return 'This page may not use the camera. Click the camera or lock sign beside the address of this page, set '
-        + `Camera to "Allow", and press "Try again". In VS Code notebooks have no camera: ${THROUGH}.`;
-    case 'NotFoundError': case 'OverconstrainedError':
-      return 'No camera was found. Plug one in or switch it on (some laptops have a switch or a slider), then press '
-        + '"Try again".';
-    case 'NotReadableError': case 'AbortError':
-      return 'The camera is there but does not start: most likely another program uses it. Close Zoom, Teams, Skype '
-        + 'and other pages with a camera, then press "Try again".';
-    case 'CameraLost':
-      return 'The camera has stopped: it was unplugged, or another program has taken it. Plug it in again, then press '
-        + '"Try again". All pictures taken before are safe.';
-    case 'PythonCamera': return `${message} Then press "Try again".`;
-    default:
-      return `The camera did not start (${name}: ${message}). Press "Try again", or choose another camera below.`;
-  }
-}
 
 const NOUNS = { angle: 'view' };
 const phrase = (condition, value) => value.includes(condition) ? value : `${value} ${NOUNS[condition] ?? condition}`;
@@ -90,140 +25,15 @@ export function advice(choices, covered, split) {
   return `Still missing in ${split}: ${first}${more ? ` and ${more} more` : ''}.`;
 }
 
-// A `Date` as local time without zone, to the second, as it stands in the manifest.
-export function localTime(date) {
-  return new Date(date.getTime() - date.getTimezoneOffset()*60000).toISOString().slice(0, 19);
-}
-
-export const plural = (n, word) => `${n} ${word}${n === 1 ? '' : 's'}`;
-
-// ------------------------------------------------------------------------------------------------- to the kernel
-
-// Messages to the kernel, one at a time: the next goes out after the reply to the one before. A message without a
-// reply is sent again and again with the same id; nothing is dropped.
-export class Outbox {
-  constructor(send, changed = () => {}, patience = 10000) {
-    Object.assign(this, { send, changed, patience, waiting: [], silent: false, n: 0 });
-    this.name = Math.random().toString(36).slice(2, 8);
-  }
-
-  get length() { return this.waiting.length; }
-
-  // Queue `message` for the trait; resolves to the kernel's reply.
-  post(trait, message) {
-    return new Promise(resolve => {
-      this.waiting.push({ trait, resolve, tries: 0, message: { ...message, id: `${this.name}-${this.n++}` } });
-      if (this.length === 1) this.next();
-      this.changed();
-    });
-  }
-
-  next() {
-    clearTimeout(this.timer);
-    if (!this.length) return;
-    const first = this.waiting[0];
-    this.timer = setTimeout(() => this.retry(), this.patience);
-    this.send(first.trait, { ...first.message, attempt: first.tries++ }); // a repeated value would not be sent
-  }
-
-  retry() {
-    this.silent = true;
-    this.next();
-    this.changed();
-  }
-
-  answer(reply) {
-    if (!this.length || reply.id !== this.waiting[0].message.id) return; // the reply to an earlier attempt
-    const { resolve } = this.waiting.shift();
-    this.silent = false;
-    resolve(reply);
-    this.next();
-    this.changed();
-  }
-
-  stop() { clearTimeout(this.timer); }
-}
-
-// --------------------------------------------------------------------------------------------------------- cameras
-
-// A camera is {name, key, image, size(), time(), stop()}: `image` can be drawn, a new `time()` means a new frame.
-async function browserCamera(key, [h, w], lost) {
-  if (!navigator.mediaDevices) throw { name: 'InsecureOrigin' };
-  const video = { width: { ideal: w }, height: { ideal: h }, ...(key && { deviceId: { exact: key } }) };
-  const stream = await navigator.mediaDevices.getUserMedia({ video });
-  const [track] = stream.getTracks();
-  const image = Object.assign(document.createElement('video'), { srcObject: stream, muted: true, playsInline: true });
-  const stop = () => {
-    track.stop();
-    image.srcObject = null;
-  };
-  try {
-    await image.play();
-  } catch (error) {
-    stop();
-    throw error;
-  }
-  track.addEventListener('ended', () => lost({ name: 'CameraLost' }));
-  return { name: track.label, key: track.getSettings().deviceId, image, stop, time: () => image.currentTime,
-    size: () => [image.videoWidth, image.videoHeight] };
-}
-
-// The kernel opens the camera and sends a picture whenever the view asks for one; the view asks after drawing.
-async function pythonCamera(key, model, outbox, lost) {
-  const reply = await outbox.post('command', { do: 'open', camera: key.split(':')[1] });
-  if (!reply.ok) throw { name: 'PythonCamera', message: reply.message };
-  let time = 0, timer, open = true;
-  const ask = () => {
-    clearTimeout(timer);
-    if (!open) return;
-    model.send({ do: 'frame' });
-    timer = setTimeout(ask, 2000); // the kernel may be busy, or the answer lost
-  };
-  const receive = async (message, buffers) => {
-    if (message.lost) lost({ name: 'PythonCamera', message: message.lost });
-    if (!message.frame) return;
-    camera.image = await createImageBitmap(new Blob(buffers, { type: 'image/jpeg' }));
-    time = message.frame;
-    requestAnimationFrame(ask);
-  };
-  const stop = () => {
-    open = false;
-    clearTimeout(timer);
-    model.off('msg:custom', receive);
-    model.send({ do: 'close' });
-  };
-  const camera = { name: PYTHON_NAME, key, image: null, stop, time: () => time,
-    size: () => [camera.image.width, camera.image.height] };
-  model.on('msg:custom', receive);
-  ask();
-  return camera;
-}
-
 // -------------------------------------------------------------------------------------------------------- the view
-
-function make(tag, props = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(props)) {
-    if (key in node) node[key] = value;
-    else node.setAttribute(key, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-const button = (text, click, props = {}) =>
-  make('button', { type: 'button', onclick: click, ...props }, ...[text].flat());
-const group = (name, ...children) =>
-  make('div', { className: 'dc-group', role: 'group', 'aria-label': name }, ...children);
-const isTyping = node => node.matches('input, select, textarea');
 
 class View {
   constructor(model) {
     this.model = model;
     this.over = new AbortController(); // aborted when the view goes
-    this.outbox = new Outbox((trait, message) => this.set(trait, message), () => this.draw());
-    this.camera = null; // what delivers frames now
-    this.asked = 0; // number of the newest request for a camera: a late answer to an older one is stopped
+    this.link = new Link(model, () => this.draw());
+    this.preview = new Preview(this.link, { started: () => this.started(), stopped: () => this.stop(),
+      changed: () => this.draw() });
     this.gesture = null; // a single shot, hold or burst that goes on
     this.kept = null; // thumbnail of the last picture kept
     this.taken = []; // {url, path} of what this view saved, for the undo
@@ -235,14 +45,7 @@ class View {
 
   get(name) { return this.model.get(name); }
 
-  set(name, value) {
-    this.model.set(name, value);
-    try {
-      this.model.save_changes();
-    } catch (error) {
-      this.outbox.silent = true; // the connection is gone; the outbox tries again
-    }
-  }
+  set(name, value) { this.link.set(name, value); }
 
   say(text, tone = '') {
     this.ui.status.textContent = text;
@@ -252,17 +55,14 @@ class View {
   // ------------------------------------------------------------------------------------------------------ build
 
   build() {
-    const [h, w] = this.get('size');
-    this.canvas = make('canvas', { width: w, height: h });
-    this.pen = this.canvas.getContext('2d', { willReadFrequently: true });
     this.ui = {};
-    this.root = make('div', { className: 'digits-capture' }, make('div', { className: 'dc-frame' },
+    this.root = make('div', { className: 'digits-widget digits-capture' }, make('div', { className: 'dc-frame' },
       this.buildTop(), this.buildStage(), this.buildShutter(), this.buildTray(), this.buildSide(), this.buildMore()));
   }
 
   buildTop() {
     const { ui } = this;
-    const id = `dc-${this.outbox.name}`;
+    const id = `dc-${this.link.name}`;
     ui.name = make('input', { id, type: 'text', placeholder: 'first name', autocomplete: 'off', spellcheck: false });
     ui.form = make('form', { onsubmit: event => this.setPerson(event) },
       make('label', { htmlFor: ui.name.id }, 'Whose hand is it?'), ui.name, make('button', { type: 'submit' }, 'OK'));
@@ -270,7 +70,7 @@ class View {
     ui.session = make('span', { className: 'dc-quiet' });
     ui.change = button('change', () => this.changePerson(), { className: 'dc-link', title: 'Another person' });
     ui.person = make('div', { className: 'dc-person' }, ui.who, ui.change, ui.session);
-    ui.splits = this.get('splits').map(o => button(o, () => this.choose('split', o)));
+    ui.splits = Object.keys(this.get('counts')).map(split => button(split, () => this.choose('split', split)));
     ui.alarm = make('p', { className: 'dc-alarm', role: 'alert' });
     return make('div', { className: 'dc-top' }, ui.form, ui.person, group('Pictures for', ...ui.splits), ui.alarm);
   }
@@ -280,12 +80,10 @@ class View {
     ui.count = make('div', { className: 'dc-count', 'aria-hidden': 'true' });
     ui.badge = make('div', { className: 'dc-badge', 'aria-hidden': 'true' });
     ui.hint = make('div', { className: 'dc-hint', 'aria-hidden': 'true' }, 'click the picture to use the keys');
-    ui.text = make('p', { role: 'alert' });
-    ui.go = button('', () => this.go(), { className: 'dc-main' });
-    ui.card = make('div', { className: 'dc-card' }, ui.text, ui.go);
     const keys = 'Preview. Keys: 1 to 9 label, space picture, hold space record, b burst, u undo, escape stops';
-    this.stage = make('div', { className: 'dc-stage', tabIndex: 0, role: 'group', 'aria-label': keys },
-      this.canvas, ui.badge, ui.hint, ui.count, ui.card);
+    this.stage = this.preview.stage;
+    this.stage.setAttribute('aria-label', keys);
+    this.stage.append(ui.badge, ui.hint, ui.count);
     return this.stage;
   }
 
@@ -304,12 +102,11 @@ class View {
 
   buildMore() {
     const { ui } = this;
-    ui.wait = [0, 3, 5].map(o => button(o ? `${o} s` : 'none', () => this.choose('countdown', o)));
+    ui.wait = COUNTDOWNS.map(n => button(n ? `${n} s` : 'none', () => this.choose('countdown', n)));
     ui.mirror = button('', () => this.choose('mirrored', !this.get('mirrored')), { role: 'switch' });
-    ui.cameras = make('select', { 'aria-label': 'Camera', onchange: () => this.pickCamera() });
     ui.locked = make('span', { className: 'dc-quiet' });
     return make('div', { className: 'dc-more dc-row' }, make('span', {}, 'Countdown'), group('Countdown', ...ui.wait),
-      ui.mirror, ui.cameras, ui.locked);
+      ui.mirror, this.preview.cameras, ui.locked);
   }
 
   buildSide() {
@@ -351,13 +148,10 @@ class View {
 
   listen() {
     const { signal } = this.over;
-    const on = (node, name, call, capture = false) => node.addEventListener(name, call, { signal, capture });
-    on(window, 'pagehide', () => this.stopCamera());
+    const on = (node, name, call) => node.addEventListener(name, call, { signal });
+    keepKeys(this.root, signal);
     on(window, 'blur', () => this.release());
-    on(window, 'beforeunload', event => this.outbox.length && event.preventDefault());
-    // JupyterLab leaves keys alone below an element with this attribute; Ctrl+S shall still save the notebook.
-    const mine = event => this.root.toggleAttribute('data-lm-suppress-shortcuts', !isCommand(event));
-    on(window, 'keydown', mine, true);
+    on(window, 'beforeunload', event => this.link.length && event.preventDefault());
     on(this.root, 'keydown', event => this.keydown(event));
     on(this.root, 'keyup', event => this.keyup(event));
     on(this.root, 'click', event => event.detail && !isTyping(event.target) && this.stage.focus());
@@ -365,15 +159,11 @@ class View {
     on(this.root, 'focusout', event => !this.root.contains(event.relatedTarget) && this.leave());
     on(this.ui.shoot, 'pointerdown', event => event.button === 0 && this.press());
     for (const name of ['pointerup', 'pointercancel', 'pointerleave']) on(this.ui.shoot, name, () => this.release());
-    if (navigator.mediaDevices) on(navigator.mediaDevices, 'devicechange', () => this.listCameras());
     this.changed = () => {
       if (this.get('notice')) this.stop();
       this.draw();
     };
-    this.replied = () => this.outbox.answer(this.get('reply'));
     this.model.on('change', this.changed);
-    this.model.on('change:reply', this.replied);
-    this.listCameras();
   }
 
   keydown(event) {
@@ -445,8 +235,8 @@ class View {
     this.ui.name.select();
   }
 
-  async command(message) {
-    const reply = await this.outbox.post('command', message);
+  async command(question) {
+    const reply = await this.link.post(question);
     this.say(reply.message, reply.ok ? '' : 'bad');
     return reply;
   }
@@ -466,89 +256,19 @@ class View {
     this.draw();
   }
 
-  // ----------------------------------------------------------------------------------------------------- camera
-
-  pickCamera() {
-    this.stage.focus();
-    return this.start(this.ui.cameras.value);
-  }
-
-  go() {
-    if (this.get('notice') && !this.askPerson) return this.newSession();
-    return this.pickCamera();
-  }
-
-  async start(key) {
-    const asked = ++this.asked;
-    this.dropCamera();
-    this.problem = null;
-    this.starting = true;
-    this.draw();
-    const lost = error => asked === this.asked && this.stopCamera(error);
-    try {
-      const camera = await (key.startsWith('python') ? pythonCamera(key, this.model, this.outbox, lost)
-        : browserCamera(key, this.get('size'), lost));
-      if (asked !== this.asked) return camera.stop();
-      this.camera = camera;
-      this.kept = null;
-      this.say('The camera is on.');
-      requestAnimationFrame(() => this.paint(camera, -1));
-    } catch (error) {
-      if (asked !== this.asked) return;
-      const vscode = location.protocol === 'vscode-webview:' && !key.startsWith('python');
-      this.problem = cameraMessage(error, { vscode, address: location.host });
-    }
-    this.starting = false;
-    this.listCameras();
-    this.draw();
-  }
-
-  dropCamera() {
-    this.stop();
-    this.camera?.stop();
-    this.camera = null;
-    this.live = false; // true when the preview shows a frame of this camera
-  }
-
-  stopCamera(error) {
-    this.asked++;
-    this.starting = false;
-    this.problem = error ? cameraMessage(error) : null;
-    this.dropCamera();
-    this.draw();
-  }
-
-  async listCameras() {
-    const found = await navigator.mediaDevices?.enumerateDevices() ?? [];
-    const named = found.filter(o => o.kind === 'videoinput' && o.label).map(o => [o.deviceId, o.label]);
-    const options = [...(named.length ? named : [['', 'the browser\'s camera']]), [PYTHON, PYTHON_NAME]];
-    const value = this.camera?.key ?? this.ui.cameras.value;
-    this.ui.cameras.replaceChildren(...options.map(([key, name]) => make('option', { value: key }, name)));
-    if (options.some(([key]) => key === value)) this.ui.cameras.value = value;
-  }
-
-  // Draw every new frame just as it would be saved.
-  paint(camera, drawn) {
-    if (camera !== this.camera) return;
-    if (!this.root.isConnected) return this.stopCamera();
-    const time = camera.time();
-    if (camera.image && time !== drawn) {
-      const { width, height } = this.canvas;
-      this.pen.setTransform(...transform(this.get('mirrored'), width));
-      this.pen.drawImage(camera.image, ...cropBox(...camera.size(), width, height), 0, 0, width, height);
-      this.live = true;
-    }
-    requestAnimationFrame(() => this.paint(camera, time));
-  }
-
   // --------------------------------------------------------------------------------------------------- gestures
+
+  started() {
+    this.kept = null;
+    this.say('The camera is on.');
+  }
 
   // Why no picture can be taken now, '' = one can.
   hindrance() {
     if (this.askPerson) return 'First say whose hand it is.';
     if (this.get('notice')) return this.get('notice');
-    if (!this.camera) return 'First start the camera.';
-    if (this.outbox.length >= QUEUE_MAX) return `${plural(QUEUE_MAX, 'picture')} wait to be saved: no more until then.`;
+    if (!this.preview.camera) return 'First start the camera.';
+    if (this.link.length >= QUEUE_MAX) return `${plural(QUEUE_MAX, 'picture')} wait to be saved: no more until then.`;
     return '';
   }
 
@@ -558,7 +278,7 @@ class View {
     const hindrance = this.hindrance();
     if (hindrance) return this.say(hindrance, 'bad');
     const stopper = new AbortController();
-    const gesture = this.gesture = { name, stopper, signal: stopper.signal, id: `${this.outbox.name}-${Date.now()}`,
+    const gesture = this.gesture = { name, stopper, signal: stopper.signal, id: `${this.link.name}-${Date.now()}`,
       kept: 0, skipped: 0, label: this.get('label'), split: this.get('split') };
     this.draw();
     await this.countDown(gesture);
@@ -615,20 +335,20 @@ class View {
 
   // Take what the preview shows, unless it is nearly the picture before.
   async take(gesture) {
-    if (!this.live) return;
+    const { canvas, camera, live } = this.preview;
+    if (!live) return;
     gesture.trouble = this.hindrance();
     if (gesture.trouble) return this.stop();
-    const { width, height } = this.canvas;
-    const thumb = thumbnail(this.pen.getImageData(0, 0, width, height).data, width, height);
+    const thumb = thumbnail(this.preview.pixels(), canvas.width, canvas.height);
     if (this.kept && frameChange(thumb, this.kept) < this.get('min_change')) return this.skip(gesture);
     this.kept = thumb;
     const shot = { label: gesture.label, split: gesture.split, gesture: gesture.id, taken_at: localTime(new Date()),
-      camera: this.camera.name, mirrored: this.get('mirrored'), ...this.get('conditions') };
-    const blob = await new Promise(resolve => this.canvas.toBlob(resolve, 'image/jpeg', QUALITY));
+      camera: camera.name, mirrored: this.get('mirrored'), ...this.get('conditions') };
+    const blob = await new Promise(resolve => canvas.toBlob(resolve, 'image/jpeg', QUALITY));
     gesture.kept++;
-    this.replay(this.stage, 'dc-flash');
+    replay(this.stage, 'dc-flash');
     const jpeg = new DataView(await blob.arrayBuffer());
-    this.outbox.post('shot', { ...shot, jpeg }).then(reply => this.landed(reply, blob, gesture));
+    this.link.post({ do: 'save', ...shot, jpeg }).then(reply => this.landed(reply, blob, gesture));
   }
 
   skip(gesture) {
@@ -639,7 +359,6 @@ class View {
   }
 
   landed(reply, blob, gesture) {
-    this.model.set('shot', {}); // a notebook that stores its widgets must not store a picture
     if (!reply.ok) {
       this.kept = null;
       return this.say(reply.message, 'bad');
@@ -647,15 +366,8 @@ class View {
     this.taken.push({ url: URL.createObjectURL(blob), path: reply.path });
     if (this.taken.length > KEPT_MAX) URL.revokeObjectURL(this.taken.shift().url);
     if (gesture.kept === 1) this.say('Saved.', 'good'); // of more pictures, `sayResult` tells the number
-    this.replay(this.ui.last, 'dc-bump');
+    replay(this.ui.last, 'dc-bump');
     this.draw();
-  }
-
-  // Start a CSS animation from its beginning.
-  replay(node, name) {
-    node.classList.remove(name);
-    void node.offsetWidth;
-    node.classList.add(name);
   }
 
   // ------------------------------------------------------------------------------------------------------- draw
@@ -663,12 +375,16 @@ class View {
   draw() {
     this.drawAlarm();
     this.drawPerson();
-    this.drawCard();
+    this.drawPreview();
     this.drawControls();
     this.drawLabels();
     this.drawCoverage();
     this.drawTray();
   }
+
+  hide(node, hidden) { hide(node, hidden, this.stage); }
+
+  enable(node, on) { enable(node, on, this.stage); }
 
   drawPerson() {
     const { ui } = this, person = this.get('person');
@@ -677,50 +393,45 @@ class View {
     this.hide(ui.person, this.askPerson);
     ui.who.textContent = person;
     ui.session.textContent = this.get('session');
-    const busy = this.outbox.length > 0; // what waits belongs to this person and this split
+    const busy = this.link.length > 0; // what waits belongs to this person and this split
     this.enable(ui.change, !busy);
-    for (const o of ui.splits) {
-      o.setAttribute('aria-pressed', o.textContent === this.get('split'));
-      this.enable(o, !busy);
+    for (const chip of ui.splits) {
+      chip.setAttribute('aria-pressed', chip.textContent === this.get('split'));
+      this.enable(chip, !busy);
     }
   }
 
-  // What stands over the preview: a notice of the kernel, a problem with the camera, or the button that starts it.
-  drawCard() {
-    const { ui } = this, notice = this.get('notice');
-    this.hide(ui.card, this.camera && !notice);
-    const idle = this.problem ? 'Try again' : 'Start camera';
-    const ask = notice && !this.askPerson;
-    const asking = this.starting ? 'If the browser asks whether this page may use the camera: allow it.' : '';
-    const text = notice || this.problem || asking;
-    if (ui.text.textContent !== text) ui.text.textContent = text;
-    ui.card.dataset.tone = notice || this.problem ? 'bad' : '';
-    ui.go.textContent = ask ? 'I have changed it: new session' : this.starting ? 'Starting …' : idle;
-    this.hide(ui.go, notice && this.askPerson);
-    this.enable(ui.go, !this.starting);
+  drawPreview() {
+    const ask = { text: 'I have changed it: new session', click: () => this.newSession() };
+    const notice = this.get('notice');
+    this.preview.draw(notice, notice && !this.askPerson ? ask : null);
+    this.ui.badge.textContent = `${this.get('split')} · ${this.get('label')}`;
   }
 
   drawControls() {
-    const { ui } = this, { gesture } = this, locked = this.get('mirror_locked');
-    const ready = Boolean(this.camera) && !this.get('notice') && !this.askPerson;
+    const { ui, gesture } = this, locked = this.get('mirror_locked');
+    const ready = Boolean(this.preview.camera) && !this.get('notice') && !this.askPerson;
     this.enable(ui.shoot, ready);
     this.enable(ui.burst, ready);
+    this.root.classList.toggle('dc-live', ready);
     ui.shoot.classList.toggle('dc-on', gesture?.name === 'hold');
     ui.burst.classList.toggle('dc-on', gesture?.name === 'burst');
-    const n = this.get('burst_n'), i = Math.min(gesture?.i ?? 0, n);
-    const burst = gesture?.name !== 'burst' ? 'Burst' : i ? `Stop (${i} of ${n})` : 'Stop';
-    ui.burst.replaceChildren(burst, make('kbd', {}, 'b'));
-    for (const [input, name] of [[ui.n, 'burst_n'], [ui.every, 'every']]) {
-      if (input !== this.focused()) input.value = this.get(name);
-    }
-    ui.wait.forEach((o, i) => o.setAttribute('aria-pressed', this.get('countdown') === [0, 3, 5][i]));
+    this.drawBurst(gesture);
+    ui.wait.forEach((chip, i) => chip.setAttribute('aria-pressed', this.get('countdown') === COUNTDOWNS[i]));
     ui.mirror.textContent = `Mirror ${this.get('mirrored') ? 'on' : 'off'}`;
     ui.mirror.setAttribute('aria-checked', this.get('mirrored'));
     ui.mirror.title = 'Save what a mirror shows; it is recorded in the manifest';
     ui.locked.textContent = locked;
     this.enable(ui.mirror, !locked);
-    ui.badge.textContent = `${this.get('split')} · ${this.get('label')}`;
-    this.root.classList.toggle('dc-live', ready);
+  }
+
+  drawBurst(gesture) {
+    const { ui } = this, n = this.get('burst_n'), i = Math.min(gesture?.i ?? 0, n);
+    const text = gesture?.name !== 'burst' ? 'Burst' : i ? `Stop (${i} of ${n})` : 'Stop';
+    ui.burst.replaceChildren(text, make('kbd', {}, 'b'));
+    for (const [input, name] of [[ui.n, 'burst_n'], [ui.every, 'every']]) {
+      if (input !== focused(input)) input.value = this.get(name);
+    }
   }
 
   drawLabels() {
@@ -728,7 +439,7 @@ class View {
     for (const { label, row, bar, count } of this.ui.labels) {
       const n = counts[label] ?? 0;
       const text = target ? `${n}/${target}` : `${n}`;
-      if (split === this.drawnSplit && count.textContent !== text) this.replay(count, 'dc-bump');
+      if (split === this.drawnSplit && count.textContent !== text) replay(count, 'dc-bump');
       count.textContent = text;
       bar.style.width = `${Math.min(100, 100*n/(target || Math.max(n, 1)))}%`;
       row.classList.toggle('dc-full', Boolean(target) && n >= target);
@@ -762,47 +473,18 @@ class View {
 
   drawAlarm() {
     const wait = `The notebook's kernel does not answer: it is busy with another cell, or it was stopped. ${
-      plural(this.outbox.length, 'picture')} wait here and will be saved when it answers. If it was restarted, run `
+      plural(this.link.length, 'picture')} wait here and will be saved when it answers. If it was restarted, run `
       + 'this cell again, and take them again.';
-    const text = this.outbox.silent ? wait : '';
-    if (this.ui.alarm.textContent !== text) this.ui.alarm.textContent = text;
-  }
-
-  focused() { return this.root.getRootNode().activeElement; }
-
-  // What is switched off or hidden under the focus would pass the keys on to the notebook.
-  enable(node, on) {
-    if (!on && node === this.focused()) this.stage.focus();
-    node.disabled = !on;
-  }
-
-  hide(node, hidden) {
-    if (hidden && node.contains(this.focused())) this.stage.focus();
-    node.hidden = Boolean(hidden);
+    setText(this.ui.alarm, this.link.silent ? wait : '');
   }
 
   close() {
     this.over.abort();
     this.model.off('change', this.changed);
-    this.model.off('change:reply', this.replied);
-    this.stopCamera();
-    this.outbox.stop();
-    for (const o of this.taken) URL.revokeObjectURL(o.url);
+    this.preview.close();
+    this.link.stop();
+    for (const { url } of this.taken) URL.revokeObjectURL(url);
   }
-}
-
-const isCommand = event => event.ctrlKey || event.metaKey || event.altKey;
-
-// Resolves after `ms`, or as soon as `signal` is aborted.
-function pause(ms, signal) {
-  return new Promise(resolve => {
-    const timer = setTimeout(resolve, Math.max(0, ms));
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    });
-    if (signal.aborted) resolve();
-  });
 }
 
 export default {
