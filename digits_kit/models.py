@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .files import atomic_write, check_choice
+from .files import atomic_write, check_choice, runs_dir
 from .photos import check_size, fit_image, load_image
 
 # %% ../nbs/31_models.ipynb #442c7229
@@ -49,14 +49,15 @@ def arch_name(
 
 # %% ../nbs/31_models.ipynb #9373f68d
 def find_weights(
-    arch:str, # timm name
-    pretrained:bool|str='hands', # `'hands'` = the kit's own, True = ImageNet weights
-)->Path|None: # None = not on this machine (timm may still be able to download them)
+    arch:str, # As `arch_name` writes it
+    pretrained:bool|str='hands', # `'hands'` = learned from drawn hands, True = ImageNet weights
+)->Path|None: # None = not on this machine (timm may still be able to download those of ImageNet)
     "The file with weights for `arch` on this machine."
-    folder = Path(str(files('digits_kit')))/'weights' if pretrained == 'hands' else os.environ.get('DIGITS_WEIGHTS')
-    name = f'{arch}-hands.safetensors' if pretrained == 'hands' else f'{arch}.safetensors'
-    path = Path(folder)/name if folder else None
-    if path and path.is_file(): return path
+    name, folders = f'{arch}.safetensors', [os.environ.get('DIGITS_WEIGHTS')]
+    if pretrained == 'hands':
+        name, folders = f'{arch}-hands.safetensors', [str(files('digits_kit')/'weights'), *folders, runs_dir()/'hands']
+    path = next((path for folder in folders if folder and (path := Path(folder)/name).is_file()), None)
+    if path: return path
     cfg = timm.get_pretrained_cfg(arch) if pretrained is True and timm.is_model(arch) else None
     cached = try_to_load_from_cache(cfg.hf_hub_id, 'model.safetensors') if cfg and cfg.hf_hub_id else None
     return Path(cached) if isinstance(cached, str) else None
@@ -70,6 +71,14 @@ def _no_weights(name, why):
         "or connect to the internet once, timm then downloads and keeps them; "
         "or train without them, with `pretrained=False`, or with the kit's own "
         "(`arch='test_resnet', pretrained='hands'`).")
+
+def _no_hands(name):
+    "The error when there are no weights from drawn hands."
+    func, short = name.removeprefix('own.'), name.removeprefix('fastai.')
+    make, other = f'`digits_pretrain {short} --minutes 30`', 'take those of ImageNet with `pretrained=True`, '
+    if func != name: make, other = f'`pretrain({func})` from `digits_kit.pretraining`', ''
+    return FileNotFoundError(f"There are no weights from drawn hands for {name!r} on this machine. "
+                             f"Make them with {make}, {other}or train without any, with `pretrained=False`.")
 
 def _hub_answers():
     "Whether a download can work at all; timm itself would try for most of a minute."
@@ -123,34 +132,41 @@ def _create(name, file, pretrained):
 
 def _timm_body(name, pretrained):
     "A timm trunk and the normalisation of its weights."
-    file = find_weights(name, pretrained) if pretrained else None
-    if pretrained == 'hands' and file is None: raise _no_weights(name, 'the kit has no weights of its own for it')
+    file = find_weights(name, True) if pretrained else None
     if pretrained and file is None and not _hub_answers():
         raise _no_weights(name, 'the Hugging Face hub cannot be reached')
-    model = _create(name, file if pretrained is True else None, pretrained is True)
-    body, norm = TimmBody(model, bool(pretrained)), {key: list(model.pretrained_cfg[key]) for key in ('mean', 'std')}
-    if pretrained == 'hands':
-        state, meta = read_model(file)
-        body.load_state_dict({name.removeprefix('0.'): v for name, v in state.items() if name.startswith('0.')})
-        norm = {key: meta[key] for key in ('mean', 'std')}
+    model = _create(name, file, pretrained)
+    body, norm = TimmBody(model, pretrained), {key: list(model.pretrained_cfg[key]) for key in ('mean', 'std')}
     return body, norm, body.needs_pool
+
+# %% ../nbs/31_models.ipynb #bdc71d01
+def _hands_body(arch, name):
+    "A trunk with the weights it learned from drawn hands, and the normalisation they expect."
+    file = find_weights(name)
+    if file is None: raise _no_hands(name)
+    (state, meta), (body, _, needs_pool) = read_model(file), get_body(arch, False)
+    try: body.load_state_dict({key.removeprefix('0.'): v for key, v in state.items() if key.startswith('0.')})
+    except RuntimeError as e:
+        raise ValueError(f"{file} does not fit {name!r} as it is now: {str(e)[:300]} "
+                         "Give back the network that it was made with, or make new weights.") from e
+    return body, {key: meta[key] for key in ('mean', 'std')}, needs_pool
 
 # %% ../nbs/31_models.ipynb #bf4ed45f
 _IMAGENET = {'mean': [.485, .456, .406], 'std': [.229, .224, .225]}
 
 def get_body(
     arch:str|Callable='test_resnet', # As `arch_name` takes it
-    pretrained:bool|str='hands', # `'hands'` = the kit's own weights, True = ImageNet weights, False = random
+    pretrained:bool|str='hands', # `'hands'` = learned from drawn hands, True = ImageNet weights, False = random
 )->tuple[nn.Module,dict,bool]: # Trunk, its `mean` and `std` per channel, whether it gives maps `(B,C,h,w)` to be pooled
     "The trunk of an architecture with its weights."
     name = arch_name(arch)
     if pretrained not in (True, False, 'hands'):
         raise ValueError(f"`pretrained` must be True, False or 'hands', got {pretrained!r}. True takes ImageNet weights.")
+    if pretrained == 'hands': return _hands_body(arch, name)
     if timm.is_model(name): return _timm_body(name, pretrained)
     if name.startswith('own.') and pretrained:
-        raise ValueError(f"`pretrained` must be False for an own architecture such as {name!r}: "
-                         "nobody has trained it before.")
-    if pretrained == 'hands': raise _no_weights(name, 'the kit has no weights of its own for it')
+        raise ValueError(f"`pretrained` must be False or 'hands' for an own architecture such as {name!r}, got True. "
+                         "ImageNet has never seen it.")
     if name.startswith('own.'): return arch(), _IMAGENET, True
     func = _fastai_archs[name]
     try: return create_body(func(pretrained=pretrained), cut=model_meta[func]['cut']), _IMAGENET, True
@@ -188,7 +204,7 @@ def _add_head(body, name, n_out, head, needs_pool):
     return add_head(body.train(), num_chs, n_out, head=custom, pool=needs_pool)
 
 def _keep_head(model, name, vocab):
-    "Take over the head of the kit's own weights if it knows the same labels; whether it did."
+    "Take over the head that learned from drawn hands if it knows the same labels; whether it did."
     state, meta = read_model(find_weights(name))
     if meta['vocab'] == vocab:
         model[1].load_state_dict({name.removeprefix('1.'): v for name, v in state.items() if name.startswith('1.')})
@@ -199,7 +215,7 @@ def get_model(
     vocab:list[str], # Labels, in the order of the scores; fastai sorts them by the alphabet
     arch:str|Callable='test_resnet', # As `arch_name` takes it
     head:str='cam', # `'cam'` for an exact class activation map, or `'fastai'`
-    pretrained:bool|str='hands', # `'hands'` = the kit's own weights, True = ImageNet weights, False = random
+    pretrained:bool|str='hands', # `'hands'` = learned from drawn hands, True = ImageNet weights, False = random
     size:int|tuple[int,int]=(96, 128), # `(h,w)` of the images it will get, in pixels
     resize:str='squish', # How they are made that small, one of `RESIZE_METHODS`
 )->nn.Sequential: # `(body, head)` in train mode, with `.meta`
