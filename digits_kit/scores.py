@@ -81,6 +81,8 @@ def plot_confusion(
     plot = ConfusionMatrixDisplay.from_predictions(
         preds.actual, preds.predicted, labels=_labels(preds), ax=ax, cmap='Blues', colorbar=False,
         im_kw={'vmin': 0, 'vmax': darkest})
+    for count, text in zip(plot.confusion_matrix.flat, plot.text_.flat):
+        text.set_color('white' if count > darkest/2 else 'black')
     total = score(preds).loc['all']
     plot.ax_.set(xlabel='predicted', ylabel='actual')
     plot.ax_.set_title(f'{total.correct:.0f} of {total.n:.0f} right: {total.accuracy:.0%} '
