@@ -63,15 +63,15 @@ def _as_folder(name, words, start):
     bare = re.sub(r'^(["\'])(.*)\1$', r'\2', str(words).strip())
     try: path = start/Path(os.path.expandvars(bare)).expanduser()
     except RuntimeError as e:
-        raise FileNotFoundError(f"`{name}` must be the path of a folder, got {words!r}, and who `~` is cannot be told here. "
-                                "Write the whole path.") from e
+        raise FileNotFoundError(f"`{name}` must be the path of a folder, got {words!r}, and whose `~` that is "
+                                "cannot be told here. Write the whole path.") from e
     if path.is_file():
         raise NotADirectoryError(f"`{name}` must be the path of a folder, got {words!r}, which is a file. "
                                  "Name the folder it is in.")
     return path
 
 def named_folder(
-    variable:str, # Such as `'DIGITS_WEIGHTS'`; quotes, `~`, `$HOME` and a path that begins at the project are understood
+    variable:str, # Such as `'DIGITS_WEIGHTS'`; in it `~`, `$HOME`, quotes, or a path that begins at the project
 )->Path|None: # Absolute; need not exist yet; None = the variable is not set
     "The folder that an environment variable names."
     words = os.environ.get(variable, '').strip(' "\'')
