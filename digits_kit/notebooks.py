@@ -19,7 +19,6 @@ from typing import NamedTuple
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbconvert import HTMLExporter
 from nbformat.validator import normalize
 
 from .files import atomic_write, cache_dir
@@ -119,6 +118,7 @@ def _write_results(nb, folder, path):
     notebook, page = folder/path.name, folder/f'{path.stem}.html'
     with atomic_write(notebook, 'w') as f: nbformat.write(nb, f)
     try:
+        from nbconvert import HTMLExporter  # takes a while, and fails where there is no home folder
         place = {'metadata': {'path': str(path.parent), 'name': path.stem}}  # where its pictures are looked for
         text, _ = HTMLExporter(embed_images=True).from_notebook_node(nb, place)
         with atomic_write(page, 'w') as f: f.write(text)
