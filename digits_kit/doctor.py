@@ -66,8 +66,8 @@ def _look_at_python(
     "Python, operating system, and where this Python lives."
     number = '.'.join(str(o) for o in version[:3])
     text = f'Python {number}, {platform.platform()}, {platform.machine()}\n{sys.executable}'
-    if (3, 10) <= tuple(version[:2]) <= (3, 13): return Finding(text)
-    return Finding(text, 'note', todo='digits_kit is tried with Python 3.10 to 3.13. Make an environment with one of these.')
+    if (3, 11) <= tuple(version[:2]) <= (3, 13): return Finding(text)
+    return Finding(text, 'note', todo='digits_kit is tried with Python 3.11 to 3.13. Make an environment with one of these.')
 
 # %% ../nbs/70_doctor.ipynb #bc35b9a4
 def _installed(name):
@@ -102,7 +102,11 @@ device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is
 facts = dict(torch=torch.__version__, torchvision=torchvision.__version__, threads=torch.get_num_threads(),
              hub=torch.hub.get_dir(), device=device, gpu='', gpu_error='')
 try:
-    if device: assert torch.ones(2, device=device).sum().item() == 2
+    if device:
+        one, grid = torch.eye(2, device=device), torch.zeros(1, 2, 2, 2, device=device)
+        assert torch.linalg.solve(one, one).sum().item() == 2
+        for mode in 'reflection', 'border':
+            torch.nn.functional.grid_sample(one[None, None], grid, padding_mode=mode, align_corners=False).sum().item()
     if device == 'cuda': facts['gpu'] = torch.cuda.get_device_name()
 except Exception as e: facts['gpu_error'] = f'{type(e).__name__}: {e}'
 print(json.dumps(facts))
@@ -139,8 +143,10 @@ def _look_at_gpu(
     facts = facts or _torch_facts()
     if 'error' in facts: return Finding('GPU: not asked, torch must work first', 'note')
     if facts['gpu_error']:
+        newer = 'Take a newer torch: pip install --upgrade torch torchvision'
+        driver = 'Update the driver, or take the torch that fits it: https://pytorch.org/get-started/locally'
         return Finding(f'GPU: {facts["device"]} is there and fails, {facts["gpu_error"]}', 'problem',
-                       todo='Update the driver, or take the torch that fits it: https://pytorch.org/get-started/locally')
+                       todo=newer if facts['device'] == 'mps' else driver)
     if facts['device']: return Finding(f'GPU: {facts["device"]} {facts["gpu"]}'.rstrip())
     if driver: return Finding('GPU: there is an NVIDIA driver, but this build of torch does not use it', 'note',
                               todo='Install torch and torchvision for your CUDA: https://pytorch.org/get-started/locally')
