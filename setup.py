@@ -20,6 +20,8 @@ setup(
     author_email=cfg['author_email'],
     url=cfg['git_url'],
     license='Apache-2.0',
+    classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Education', 'Intended Audience :: Science/Research',
+                 *(f'Programming Language :: Python :: {version}' for version in ('3', '3.11', '3.12', '3.13'))],  # tried
     packages=find_packages(include=['digits_kit', 'digits_kit.*']),
     package_data={'digits_kit': ['static/*.js', 'static/*.css', 'weights/*.safetensors']},
     python_requires='>=' + cfg['min_python'],

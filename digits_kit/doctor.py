@@ -8,7 +8,6 @@ __all__ = ['digits_doctor']
 # %% ../nbs/70_doctor.ipynb #511993be
 import functools
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from pathlib import Path
 from fastcore.script import call_parse
 
 import digits_kit
-from .files import Finding, atomic_write, cache_dir, runs_dir
+from .files import Finding, atomic_write, cache_dir, named_folder, runs_dir
 
 # %% ../nbs/70_doctor.ipynb #60c5da74
 def _examine(
@@ -30,7 +29,8 @@ def _examine(
     "What `check` finds; a check that fails is a problem itself."
     try: return check()
     except Exception as e:
-        return Finding(f'{check.__name__} failed with {type(e).__name__}: {e}', 'problem', todo=_get_way_out(str(e)))
+        other = _FRESH if isinstance(e, ImportError) else ''  # the packages are not to blame for a photo or a folder
+        return Finding(f'{check.__name__} failed with {type(e).__name__}: {e}', 'problem', todo=_get_way_out(str(e), other))
 
 # %% ../nbs/70_doctor.ipynb #b4ed0a4d
 _PAIR = ('torch and torchvision are no pair. Take both from one place:\n'
@@ -46,14 +46,18 @@ _WAYS_OUT = {
     'libGL': 'pip uninstall -y opencv-python\npip install --force-reinstall --no-deps opencv-python-headless',
     'partially initialized': 'A file here has the name of a package, such as torch.py or random.py. Rename it.',
     'No module named': 'Activate the environment of the course, then run in the folder of your clone: pip install -e .',
+    'home directory': 'The user of this process has no home folder. Set HOME to a folder you can write to.',
+    'No such kernel': 'pip install --force-reinstall ipykernel',
 }
+
+_FRESH = 'Make a new environment and install there: python -m venv .venv, activate it, pip install -e .'
 
 def _get_way_out(
     error:str, # Message of an error
+    other:str=_FRESH, # The answer to an error that is not in the table
 )->str: # One or more lines
     "What helps against an error of which we know a piece of the message."
-    fresh = 'Make a new environment and install there: python -m venv .venv, activate it, pip install -e .'
-    return next((o for piece, o in _WAYS_OUT.items() if piece in error), fresh)
+    return next((way for piece, way in _WAYS_OUT.items() if piece in error), other)
 
 # %% ../nbs/70_doctor.ipynb #f4e6b1ae
 def _look_at_python(
@@ -62,8 +66,8 @@ def _look_at_python(
     "Python, operating system, and where this Python lives."
     number = '.'.join(str(o) for o in version[:3])
     text = f'Python {number}, {platform.platform()}, {platform.machine()}\n{sys.executable}'
-    if (3, 10) <= tuple(version[:2]) <= (3, 13): return Finding(text)
-    return Finding(text, 'note', todo='digits_kit is tried with Python 3.10 to 3.13. Make an environment with one of these.')
+    if (3, 11) <= tuple(version[:2]) <= (3, 13): return Finding(text)
+    return Finding(text, 'note', todo='digits_kit is tried with Python 3.11 to 3.13. Make an environment with one of these.')
 
 # %% ../nbs/70_doctor.ipynb #bc35b9a4
 def _installed(name):
@@ -98,7 +102,11 @@ device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is
 facts = dict(torch=torch.__version__, torchvision=torchvision.__version__, threads=torch.get_num_threads(),
              hub=torch.hub.get_dir(), device=device, gpu='', gpu_error='')
 try:
-    if device: assert torch.ones(2, device=device).sum().item() == 2
+    if device:
+        one, grid = torch.eye(2, device=device), torch.zeros(1, 2, 2, 2, device=device)
+        assert torch.linalg.solve(one, one).sum().item() == 2
+        for mode in 'reflection', 'border':
+            torch.nn.functional.grid_sample(one[None, None], grid, padding_mode=mode, align_corners=False).sum().item()
     if device == 'cuda': facts['gpu'] = torch.cuda.get_device_name()
 except Exception as e: facts['gpu_error'] = f'{type(e).__name__}: {e}'
 print(json.dumps(facts))
@@ -135,8 +143,10 @@ def _look_at_gpu(
     facts = facts or _torch_facts()
     if 'error' in facts: return Finding('GPU: not asked, torch must work first', 'note')
     if facts['gpu_error']:
+        newer = 'Take a newer torch: pip install --upgrade torch torchvision'
+        driver = 'Update the driver, or take the torch that fits it: https://pytorch.org/get-started/locally'
         return Finding(f'GPU: {facts["device"]} is there and fails, {facts["gpu_error"]}', 'problem',
-                       todo='Update the driver, or take the torch that fits it: https://pytorch.org/get-started/locally')
+                       todo=newer if facts['device'] == 'mps' else driver)
     if facts['device']: return Finding(f'GPU: {facts["device"]} {facts["gpu"]}'.rstrip())
     if driver: return Finding('GPU: there is an NVIDIA driver, but this build of torch does not use it', 'note',
                               todo='Install torch and torchvision for your CUDA: https://pytorch.org/get-started/locally')
@@ -157,14 +167,15 @@ def _check_folder(what, folder, way_out):
 
 def _look_at_cache()->Finding:
     "Does the cache folder take files?"
-    way_out = 'Set DIGITS_CACHE to a folder you can write to.'
     try: folder = cache_dir()
-    except OSError as e: return Finding(f'cache: {e}', 'problem', todo=way_out)
-    return _check_folder('cache', folder, way_out)
+    except OSError as e: return Finding(f'cache: {e}', 'problem')
+    return _check_folder('cache', folder, 'Set DIGITS_CACHE to a folder you can write to.')
 
 def _look_at_runs()->Finding:
     "Does the folder of the run records take files?"
-    return _check_folder('runs', runs_dir().absolute(), 'Set DIGITS_RUNS to a folder you can write to.')
+    try: folder = runs_dir()
+    except OSError as e: return Finding(f'runs: {e}', 'problem')
+    return _check_folder('runs', folder, 'Set DIGITS_RUNS to a folder you can write to.')
 
 # %% ../nbs/70_doctor.ipynb #f118d733
 def _is_whole(path):
@@ -177,8 +188,8 @@ def _is_whole(path):
 def _weight_places(facts):
     "File names by place."
     from huggingface_hub.constants import HF_HUB_CACHE
-    given = os.environ.get('DIGITS_WEIGHTS')
-    places = {f'DIGITS_WEIGHTS {given}': Path(given).glob('*.safetensors')} if given else {}
+    given = named_folder('DIGITS_WEIGHTS')
+    places = {f'DIGITS_WEIGHTS {given}': given.glob('*.safetensors')} if given else {}
     places['in the kit'] = (Path(digits_kit.__file__).parent/'weights').glob('*.safetensors')
     places['Hugging Face cache'] = Path(HF_HUB_CACHE).glob('models--timm--*')
     if 'hub' in facts: places['torch cache'] = (Path(facts['hub'])/'checkpoints').glob('*')
@@ -188,8 +199,8 @@ def _look_at_weights(
     facts:dict|None=None, # From `_torch_facts`; None = ask now
 )->Finding:
     "Which pretrained weights are on this machine?"
-    given = os.environ.get('DIGITS_WEIGHTS')
-    places = _weight_places(facts or _torch_facts())
+    try: given, places = named_folder('DIGITS_WEIGHTS'), _weight_places(facts or _torch_facts())
+    except OSError as e: return Finding(f'weights: {e}', 'problem')
     text = '\n'.join(f'weights, {o}: {", ".join(f.stem for f in files) or "none"}' for o, files in places.items())
     broken = [str(f) for files in places.values() for f in files if f.suffix == '.safetensors' and not _is_whole(f)]
     if broken: return Finding(f'{text}\nnot whole: {", ".join(broken)}', 'problem', todo='Copy or download again.')

@@ -159,9 +159,9 @@ _WAYS_OUT = {errno.ENOSPC: "The disk is full. Free some space",
              errno.EDQUOT: "Your share of the disk is full. Free some space",
              errno.EEXIST: "There is a file of that name. Use another folder",
              errno.EROFS: "The folder is read-only. Use another one",
-             errno.EACCES: "The folder is read-only, or the file is open in another program. "
-                           "Close that, or use another folder",
-             errno.EPERM: "Writing is not allowed there. Use another folder"}
+             errno.EACCES: "The folder is read-only, or the file open elsewhere. Close that, or use another folder",
+             errno.EPERM: "Writing is not allowed there. Use another folder",
+             **dict.fromkeys([errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP], "This drive has no locks. Use another")}
 
 @contextmanager
 def _in_plain_words(root):
