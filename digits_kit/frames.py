@@ -90,7 +90,7 @@ def open_video(
         yield video
     finally: video.release()
 
-# %% ../nbs/21_frames.ipynb #9febbfd0
+# %% ../nbs/21_frames.ipynb #f3886456
 def _enter(f, name):
     "Go to the content of the next box called `name`; False = there is none."
     while len(head := f.read(8)) == 8:
@@ -119,7 +119,7 @@ def get_duration(
     noted = _movie_header(path)[1]
     return noted if 0 < noted < 1e6 else max(0., counted)
 
-# %% ../nbs/21_frames.ipynb #33254d02
+# %% ../nbs/21_frames.ipynb #130cad62
 _FROM_1904 = 2_082_844_800  # seconds until 1970
 
 def get_begin(
@@ -183,8 +183,11 @@ class Tally:
     saved:list[Path] = field(default_factory=list)  # new photos
     alike:int = 0  # frames that were nearly the same as a kept one
     empty:int = 0  # frames of one colour, such as the black ones with which many cameras begin
-    there:dict[str,str] = field(default_factory=dict)  # pictures that are in the data folder already, and where
+    there:dict[str,str] = field(default_factory=dict)  # pictures that are there already, and where
+    elsewhere:dict[str,str] = field(default_factory=dict)  # those that are there under another label or split
     failed:dict[str,str] = field(default_factory=dict)  # pictures that could not be read, and why
+    left_out:dict[str,str] = field(default_factory=dict)  # files that are not looked at, and why
+    begun:str = field(default_factory=lambda: datetime.now().isoformat())  # when, to tell this work from others
 
 # %% ../nbs/21_frames.ipynb #352db709
 def distinct_frames(
