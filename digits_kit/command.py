@@ -101,7 +101,7 @@ def _shoot(args, tally):
 # %% ../nbs/26_command.ipynb #4666c7fc
 def _facts(tally):
     "How many pictures there were, by what became of them."
-    rest = {'left out as nearly the same': tally.alike, 'left out as of one colour': tally.empty,
+    rest = {'left out as nearly the same': tally.alike, 'left out as one colour only': tally.empty,
             'there already': len(tally.there) + len(tally.elsewhere), 'failed': len(tally.failed)}
     return ', '.join([f'{len(tally.saved)} saved', *(f'{n} {what}' for what, n in rest.items() if n)])
 

@@ -116,8 +116,7 @@ def get_duration(
     "The seconds that a video says it plays."
     with open_video(str(path)) as video:
         counted = video.get(cv2.CAP_PROP_FRAME_COUNT)/max(video.get(cv2.CAP_PROP_FPS), 1)
-    noted = _movie_header(path)[1]
-    return noted if 0 < noted < 1e6 else max(0., counted)
+    return next((seconds for seconds in (_movie_header(path)[1], counted) if 0 < seconds < 1e6), 0.)
 
 # %% ../nbs/21_frames.ipynb #130cad62
 _FROM_1904 = 2_082_844_800  # seconds until 1970

@@ -117,7 +117,7 @@ def _why_not(path):
 
 def _pick(source, tally):
     "The photos and videos of a file or folder; other files, unless hidden, are told `tally`."
-    paths = [path for path in sorted(source.rglob('*')) if not path.is_dir()] if source.is_dir() else [source]
+    paths = [path for path in sorted(source.rglob('*')) if path.is_symlink() or not path.is_dir()] if source.is_dir() else [source]
     names = {path: path.relative_to(source).as_posix() if source.is_dir() else path.name for path in paths}
     seen = {path: name for path, name in names.items() if not any(part.startswith('.') for part in name.split('/'))}
     tally.left_out |= {name: why for path, name in seen.items() if (why := _why_not(path))}
