@@ -12,7 +12,6 @@ import signal
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -52,8 +51,8 @@ def _patient(frames, limit, tally):
     "The frames of the first `limit` seconds, cut to the size of a photo."
     for seconds, img in frames:
         if seconds >= limit and tally.empty > tally.alike:
-            raise TimeoutError(f"For {limit:g} s the camera has shown one colour only. Open its shutter, take away what "
-                               "covers it, or switch on a light, then try again.")
+            raise TimeoutError(f"For {limit:g} s the camera has shown one colour only. Open its shutter, or switch on "
+                               "a light, then try again.")
         if seconds >= limit:
             raise TimeoutError(f"After {limit:g} s too few pictures differed from the one before. "
                                "Move and turn your hand while the camera looks, then try again.")
@@ -88,6 +87,10 @@ def _is_split(name):
     try: return bool(check_split(name))
     except ValueError: return False
 
+def _check_label(label, root):
+    hint = f"To begin a new label, make the folder {root/'train'/label} first."
+    return check_choice('label', label, get_labels(root), hint)
+
 def check_target(
     folder:str|Path, # `ROOT/split/label`, or `ROOT/split`
 )->Target: # Its parts
@@ -96,8 +99,7 @@ def check_target(
     if _is_split(path.name) and not _is_split(path.parent.name): return Target(path.parent, path.name, '')
     root, split, label = path.parents[1] if len(path.parts) > 2 else path, path.parent.name, path.name
     check_split(split, f"Give the folder of a label, such as data/train/one, not {folder}.")
-    check_choice('label', label, get_labels(root), f"To begin a new label, make the folder {root/'train'/label} first.")
-    return Target(root, split, label)
+    return Target(root, split, _check_label(label, root))
 
 # %% ../nbs/24_intake.ipynb #aff3490a
 class Source(NamedTuple):
@@ -117,8 +119,8 @@ def _why_not(path):
 
 def _pick(source, tally):
     "The photos and videos of a file or folder; other files, unless hidden, are told `tally`."
-    paths = [path for path in sorted(source.rglob('*')) if path.is_symlink() or not path.is_dir()] if source.is_dir() else [source]
-    names = {path: path.relative_to(source).as_posix() if source.is_dir() else path.name for path in paths}
+    folder, paths = (source, sorted(source.rglob('*'))) if source.is_dir() else (source.parent, [source])
+    names = {path: path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir()}
     seen = {path: name for path, name in names.items() if not any(part.startswith('.') for part in name.split('/'))}
     tally.left_out |= {name: why for path, name in seen.items() if (why := _why_not(path))}
     return {path: name for path, name in seen.items() if name not in tally.left_out}
@@ -147,8 +149,7 @@ def _check_labels(source, target, found):
     if unclear:
         raise ValueError(f"The label of {unclear[0]} is not clear. Put it into a folder of its label, such as one, "
                          f"or use -o {root/split/'one'}.")
-    for name in wrong:
-        check_choice('label', name, get_labels(root), f"To begin a new label, make the folder {root/'train'/name} first.")
+    for name in wrong: _check_label(name, root)
 
 def find_sources(
     source:Path, # A photo, a video, or a folder of them, also in folders below
@@ -208,8 +209,6 @@ def video_shots(
     except OSError as e: tally.failed[name] = str(e)
 
 # %% ../nbs/24_intake.ipynb #8749011b
-def _load(path): return _reduce(load_image(path))
-
 def _date(source):
     "When and with which camera a photo or video was taken; a damaged one is complained about when it is loaded."
     facts = {'taken_at': '', 'camera': ''}
@@ -233,7 +232,8 @@ def read_shots(
             continue
         if source.label != before[1] or taken_at - before[0] >= timedelta(seconds=_PAUSE): group += 1
         before = taken_at, source.label
-        yield Shot(source.name, source.label, taken_at, camera, group, partial(_load, source.path))
+        load = lambda path=source.path: _reduce(load_image(path))
+        yield Shot(source.name, source.label, taken_at, camera, group, load)
 
 # %% ../nbs/24_intake.ipynb #cf86e96b
 _TAKEN_BACK = 'import taken back'  # a reason for quarantine
@@ -242,7 +242,7 @@ def _known_photos(root):
     "The rows of all photos that are in `root` or its quarantine, by their fingerprint."
     with lock_folder(root) as rows: pass  # nobody else is in the middle of landing a photo
     gone = [row | {'path': f"quarantine/{row['file']}"} for row in read_rows(root/'quarantine')
-            if row['reason'] != _TAKEN_BACK]
+            if row.get('reason') != _TAKEN_BACK]
     return {row['sha256']: row for row in [*gone, *rows] if (root/row['path']).exists()}
 
 # %% ../nbs/24_intake.ipynb #a78a620c
@@ -289,7 +289,7 @@ def undo_import(
 )->list[Path]: # Where the photos are now
     "Move the photos of the last import or burst that was noted into quarantine."
     path = root/_NOTES
-    lines = path.read_text(encoding='utf-8').splitlines() if path.exists() else []
+    lines = path.read_text(encoding='utf-8', errors='replace').splitlines() if path.exists() else []
     notes = [words for line in lines if len(words := line.split()) == 2]  # a kill may have torn one
     if not notes: raise ValueError(f"In {root} is no import or burst left that could be taken back.")
     last = {sha256 for begun, sha256 in notes if begun == notes[-1][0]}
