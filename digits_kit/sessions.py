@@ -7,7 +7,7 @@ __all__ = ['TARGETS', 'PHOTO_SIZE', 'CONDITIONS', 'SITTING', 'get_labels', 'coun
            'get_session', 'get_mirrored', 'coverage', 'Session']
 
 # %% ../nbs/20_sessions.ipynb #92d11492
-import re
+import unicodedata
 from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -45,10 +45,12 @@ def count_photos(
 # %% ../nbs/20_sessions.ipynb #2885dde5
 def check_person(
     name:str, # A name or nickname
-)->str: # In small letters, `-` for spaces
+)->str: # In small letters, `-` for spaces, NFC
     "Raise unless `name` can stand in ids and in the manifest."
-    person = '-'.join(str(name).lower().split())
-    if re.fullmatch(r'[^\W_][\w-]{0,29}', person): return person
+    seen = ''.join(char for char in str(name).lower() if unicodedata.category(char) != 'Cf')
+    person = unicodedata.normalize('NFC', '-'.join(seen.split()))
+    kinds = [char if char in '-_' else unicodedata.category(char)[0] for char in person]
+    if kinds and kinds[0] in 'LN' and set(kinds) <= set('LMN-_') and len(person) <= 30: return person
     raise ValueError(f"`person` must be 1 to 30 letters, digits or -, got {name!r}. "
                      "A nickname will do, such as 'anna'; it is written beside every photo.")
 
@@ -89,7 +91,7 @@ def get_session(
     if last['split'] == split: return last['session']
     raise ValueError(f"You are in the session {last['session']!r}, whose photos went to {last['split']}. "
                      f"Photos for {split} need a session of their own: change the place, the light or your "
-                     "clothes, then start a new session.")
+                     "clothes, then start a new session (in a terminal: --new-session).")
 
 # %% ../nbs/20_sessions.ipynb #3b7e0247
 def get_mirrored(
