@@ -52,7 +52,8 @@ def find_images(
     folder:str|Path, # Any folder
 )->list[Path]: # Sorted
     "The images in `folder` and in the folders below, without those in hidden folders."
-    return sorted(path for path in Path(folder).rglob('*') if is_image(path) and _is_seen(path, folder) and path.is_file())
+    images = filter(is_image, Path(folder).rglob('*'))
+    return sorted(path for path in images if _is_seen(path, folder) and path.is_file())
 
 # %% ../nbs/03_folder.ipynb #57d0ae0d
 def _is_split(name): return name in SPLITS or name.startswith('production')
@@ -79,8 +80,8 @@ def _check_root(root, folders):
         raise ValueError(f"{root} is one label of a split. Give {root.parents[1]}.")
     if inner: raise ValueError(f"{root} must hold the folders train and valid; {inner[0]} has such. Give {inner[0]}.")
     if labels and not any(difflib.get_close_matches(name.lower(), SPLITS, n=1) for name in labels):
-        raise ValueError(f"{root} holds folders of labels ({', '.join(sort_labels(labels)[:5])}) but no split. "
-                         f"Move them into {root/'train'}, and photos of other sessions into such folders in {root/'valid'}.")
+        raise ValueError(f"{root} holds folders of labels ({', '.join(sort_labels(labels)[:5])}) but no split. Move "
+                         f"them into {root/'train'}, and photos of other sessions into such folders in {root/'valid'}.")
 
 def _check_names(root, folders):
     "Raise when a folder with images is called as the contract knows no folder."
@@ -127,14 +128,15 @@ def _say_unused(root, unused):
     by_why = {}
     for path, why in unused.items(): by_why.setdefault(why, []).append(Path(path).relative_to(root).as_posix())
     lines = ''.join(f'\n  {len(names)}: {why}, such as {names[0]}' for why, names in by_why.items())
-    if unused: warnings.warn(f"{len(unused)} files in {root} are not used:{lines}\nSave images as JPEG, bring videos in with "
-                             f"`digits_capture --from`, and move photos to {root/'train'/'one'} and such.", stacklevel=3)
+    if not unused: return
+    warnings.warn(f"{len(unused)} files in {root} are not used:{lines}\nSave images as JPEG, bring videos in with "
+                  f"`digits_capture --from`, and move photos to {root/'train'/'one'} and such.", stacklevel=3)
 
 # %% ../nbs/03_folder.ipynb #99ecb6fb
 COLUMNS = ['path', 'split', 'label', 'person', 'session', 'burst', 'taken_at', 'camera', 'mirrored', 'sha256', 'phash']
 
 # %% ../nbs/03_folder.ipynb #f5533192
-_BEFORE = "Put a copy from before in its place. Do not delete it: it alone knows the sessions, by which a leak is found."
+_BEFORE = "Put a copy from before in its place. Do not delete it: it alone knows the sessions, by which leaks are found."
 _WITHOUT = ("photos without a row have no session, so that a leak between them cannot be found. "
             "Put a copy from before in its place, or, when there is none,")
 
@@ -151,13 +153,16 @@ def _lines(path, text):
     head = text.splitlines()[0]
     lines = list(csv.reader(io.StringIO(text, newline=''), delimiter=max(',;\t', key=head.count)))
     if len(lines[-1]) < len(lines[0]) and not text.endswith(('\n', '\r')):
-        raise ValueError(f"{path} ends in the middle of row {len(lines)}, and the rest is lost: {_WITHOUT} delete that row.")
+        raise ValueError(f"{path} ends in the middle of row {len(lines)}, and the rest is lost: "
+                         f"{_WITHOUT} delete that row.")
     return lines
 
 def _check_lines(path, lines):
     "Raise unless all columns are there and each line is one photo's."
     missing = [column for column in COLUMNS if column not in lines[0]]
-    if missing: raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}, but {', '.join(missing)} is missing. {_BEFORE}")
+    if missing:
+        raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)}, "
+                         f"but {', '.join(missing)} is missing. {_BEFORE}")
     for number, line in enumerate(lines[1:], 2):
         if line and line[0][:7] in ('<<<<<<<', '=======', '>>>>>>>'):
             raise ValueError(f"{path} holds two versions of some rows, from row {number} on, as git leaves them. "
@@ -227,4 +232,5 @@ def read_manifest(
     rows, left_out = try_all(partial(_get_row, root=root), new, 'Fingerprints')
     unused = _find_unused(root)
     _say_unused(root, unused)
-    return _as_table([*kept, *filter(None, rows)], root, unused | left_out)
+    left_out |= {path: f'{path} is not used: {why}.' for path, why in unused.items()}
+    return _as_table([*kept, *filter(None, rows)], root, left_out)
