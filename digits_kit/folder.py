@@ -102,7 +102,8 @@ def list_images(
     splits = [folder for folder in folders if _is_split(folder.name)]
     if not splits: _check_root(root, folders)
     _check_names(root, folders)
-    return [path for split in splits for label in _folders(split) for path in sorted(label.iterdir()) if is_image(path)]
+    labels = [label for split in splits for label in _folders(split)]
+    return [path for label in labels for path in sorted(label.iterdir()) if is_image(path) and not path.is_dir()]
 
 # %% ../nbs/03_folder.ipynb #28cea533
 _SIDECARS = {'.db', '.ini', '.aae', '.xmp', '.thm'}  # what Windows and phones leave beside photos
