@@ -6,9 +6,11 @@
 __all__ = ['find_root', 'ImageCache', 'check_labels', 'data_fingerprint', 'get_dls']
 
 # %% ../nbs/30_data.ipynb #db5df929
+import difflib
 import hashlib
 import mmap
 import os
+import unicodedata
 import warnings
 from functools import partial
 from pathlib import Path
@@ -18,35 +20,45 @@ import pandas as pd
 import torch
 from fastai.data.all import CategoryBlock, DataBlock, DataLoaders, IndexSplitter, IntToFloatTensor, TransformBlock
 from fastai.data.all import parent_label
-from fastai.vision.all import TensorImage, aug_transforms
+from fastai.vision.all import TensorImage, Transform, aug_transforms
+from PIL import Image
 
 from .files import atomic_write, cache_dir, check_choice, data_dir, file_sha256
-from .folder import read_manifest
-from .photos import RESIZE_METHODS, check_size, load_image
+from .folder import NUMBERS, is_hidden, read_manifest
+from .photos import RESIZE_METHODS, as_rgb, check_size, fit_image, load_image, raw_hint
 from .processes import try_all
 from .sample import get_sample
 from .settings import make_all
 from .splits import apply_splitter, check_leaks
 
 # %% ../nbs/30_data.ipynb #b8e44214
+def _has_splits(path):
+    "Whether a folder is meant for photos, also when `Train` is not spelled right."
+    return path.is_dir() and any(folder.name.lower() in ('train', 'valid') for folder in path.iterdir())
+
 def find_root(
     root:str|Path|None=None, # Folder of `train` and `valid`; None = `DIGITS_DATA`, else `data/`, else the drawn sample
 )->tuple[Path,str]: # The folder, and which of the four it is
     "Find the data folder and where its name came from."
     path, named = data_dir(root), root is not None or os.environ.get('DIGITS_DATA')
-    if not named and not (path/'train').is_dir(): return get_sample(), 'the drawn sample'
+    if not named and not _has_splits(path): return get_sample(), 'the drawn sample'
     source = 'the argument' if root is not None else 'DIGITS_DATA' if named else 'data/ in the project'
     if path.is_dir(): return path, source
-    raise FileNotFoundError(f"The data folder {root or path} (from {source}) does not exist. Give an existing folder "
-                            "as `root`, or in DIGITS_DATA, or leave both away to use the drawn sample.")
+    what = 'is a file' if path.exists() else 'does not exist'
+    raise FileNotFoundError(f"The data folder {root or path} (from {source}) {what}. Give an existing folder as "
+                            f"`root`, or in DIGITS_DATA, or leave both away to use the drawn sample.{raw_hint(path)}")
 
 # %% ../nbs/30_data.ipynb #de736f70
-class ImageCache:
-    "Images decoded and resized once, stored by content and size; calling it with a path gives the image, uint8."
+_PIXELS = 2  # one more whenever `load_image` makes other pixels of a photo
+
+class ImageCache(Transform):
+    "Images decoded and resized once, stored by content and size; what is no path is resized and not kept."
+    input_types = str, Path, bytes, Image.Image, np.ndarray, torch.Tensor  # for `test_dl` of fastai
     def __init__(self,
         size:int|tuple[int,int]=(96, 128), # `(h,w)` in pixels, an int for a square
         resize:str='squish', # One of `RESIZE_METHODS`
     ):
+        super().__init__()
         self.size, self.resize = check_size(size), check_choice('resize', resize, RESIZE_METHODS)
         self.names, self.kept, self.problem = {}, {}, ''
 
@@ -54,7 +66,7 @@ class ImageCache:
 
     def _file(self, sha256):
         "Where the pixels of the photo with this fingerprint are kept."
-        return cache_dir('images', f'{self.size[0]}x{self.size[1]}-{self.resize}', sha256[:2])/f'{sha256}.rgb'
+        return cache_dir('images', f'{self.size[0]}x{self.size[1]}-{self.resize}-{_PIXELS}', sha256[:2])/f'{sha256}.rgb'
 
     def _find(self, sha256):
         "The pixels `(h,w,3)` that are kept; None = they are not, or not whole."
@@ -85,24 +97,54 @@ class ImageCache:
         if self._find(sha256) is None: self._make(path, sha256)
         return sha256
 
-    def __call__(self, path):
+    def _read(self, path):
+        "The pixels of a photo on disk."
         pixels = self._find(self.names.get(str(path), ''))
-        if pixels is None: pixels = self._find(self.add(path))
+        return self._find(self.add(path)) if pixels is None else pixels
+
+    def encodes(self, image):
+        "`TensorImage`, uint8 `(3,h,w)`, of one of the `input_types`."
+        if isinstance(image, (str, Path)): pixels = self._read(image)
+        else: pixels = np.array(fit_image(as_rgb(image), self.size, self.resize))
         return TensorImage(torch.from_numpy(pixels).permute(2, 0, 1))
 
 # %% ../nbs/30_data.ipynb #ef9ea649
+def _why_none(df, folder):
+    "Why the first photo that was left out below `folder` was; `''` = there is none."
+    left_out = df.attrs.get('left_out', {})
+    return next((f' {why}' for path, why in sorted(left_out.items()) if folder in Path(path).parents), '')
+
 def _found(df, root, split):
     "The labels of `split`; raises when it has none, or an empty folder for one."
     found = set(df.label[df.split == split])
     if not found:
-        raise ValueError(f"{root/split} holds no images. It must hold a folder per label, "
+        raise ValueError(f"{root/split} holds no images.{_why_none(df, root/split)} It must hold a folder per label, "
                          f"such as {root/split/'one'}, with photos in it.")
-    folders = {path.name for path in (root/split).glob('*') if path.is_dir() and not path.name.startswith('.')}
+    folders = {path.name for path in (root/split).glob('*') if path.is_dir() and not is_hidden(path.name)}
     empty = sorted(folders - found)
     if not empty: return found
-    raise ValueError(f"{root/split/empty[0]} holds no usable image. "
-                     "Add photos of that label, or remove the folder in train and valid.")
+    raise ValueError(f"{root/split/empty[0]} holds no usable image.{_why_none(df, root/split/empty[0])} "
+                     "Add photos of that label there, or remove the folder in train and valid.")
 
+def _plain(label):
+    "A label without what people spell differently: capitals, spaces, accents in two parts, numbers as digits."
+    name = unicodedata.normalize('NFKC', label).casefold().strip()
+    return NUMBERS[int(name)] if name.isdecimal() and int(name) < len(NUMBERS) else name
+
+def _check_missing(found, a, b, root):
+    "Raise when a label of `a` is not in `b`; one that is only spelled otherwise there is named."
+    missing = sorted(found[a] - found[b])
+    if not missing: return
+    plain = _plain(missing[0])
+    others = {_plain(other): other for other in found[b] if other not in found[a] or _plain(other) == plain}
+    near = difflib.get_close_matches(plain, others, n=1, cutoff=.75)
+    if near:
+        raise ValueError(f"The label {missing[0]!r} of {a} is spelled {others[near[0]]!r} in {b}. "
+                         f"Rename {root/a/missing[0]} or {root/b/others[near[0]]}, so that both are spelled alike.")
+    raise ValueError(f"The label {missing[0]!r} is in {a} but not in {b}. "
+                     f"Add photos to {root/b/missing[0]}, or remove it from {a}.")
+
+# %% ../nbs/30_data.ipynb #744a332a
 def check_labels(
     df:pd.DataFrame, # Manifest
     root:str|Path, # Data folder, for the messages and for empty class folders
@@ -110,11 +152,7 @@ def check_labels(
     "Raise unless `train` and `valid` hold images of the same two or more labels."
     root = Path(root)
     found = {split: _found(df, root, split) for split in ['train', 'valid']}
-    for a, b in [('train', 'valid'), ('valid', 'train')]:
-        missing = sorted(found[a] - found[b])
-        if missing:
-            raise ValueError(f"The label {missing[0]!r} is in {a} but not in {b}. "
-                             f"Add photos to {root/b/missing[0]}, or remove it from {a}.")
+    for a, b in [('train', 'valid'), ('valid', 'train')]: _check_missing(found, a, b, root)
     if len(found['train']) > 1: return sorted(found['train'])
     raise ValueError(f"{root/'train'} must hold at least two labels, got {sorted(found['train'])}. "
                      "Add a folder per label.")
@@ -150,6 +188,18 @@ def _check_all(root, cache, splitter, crossing, bs):
     if 1 <= bs <= n_train: return learned
     raise ValueError(f"`bs` must be from 1 to the {n_train} train images, got {bs!r}. Try bs={min(16, n_train)}.")
 
+# %% ../nbs/30_data.ipynb #f5e91ba8
+def _check_item_tfms(item_tfms):
+    "Raise with the call that is meant unless there are none."
+    tfms = make_all(item_tfms)
+    if not tfms: return
+    names = ', '.join(type(tfm).__name__ for tfm in tfms)
+    sizes = [(tfm.size[1], tfm.size[0]) for tfm in tfms if hasattr(tfm, 'size')]  # fastai keeps `(w,h)`
+    how = next((tfm.method for tfm in tfms if getattr(tfm, 'method', None) in RESIZE_METHODS), 'crop')
+    call = f"get_dls(size={sizes[0]}, resize='{how}')" if sizes else 'get_dls(batch_tfms=…)'
+    raise TypeError(f"`item_tfms` must be None, got {names}. The photos are resized once, when they are decoded: "
+                    f"write {call}. Augmentations go into `batch_tfms`.")
+
 # %% ../nbs/30_data.ipynb #f7f853a8
 def get_dls(
     root:str|Path|None=None, # Data folder; None = `DIGITS_DATA`, else `data/`, else the drawn sample
@@ -159,8 +209,10 @@ def get_dls(
     batch_tfms=partial(aug_transforms, max_warp=0), # Makers of augmentations of the batch, one or a list; None = none
     splitter=None, # fastai splitter over train and valid together; None = the folders
     crossing:str|None=None, # Why a crossing split is accepted; None = it is refused
+    item_tfms=None, # None; what fastai does here is `size` and `resize`
 )->DataLoaders: # With `.record`, what a run record says of the data
     "fastai `DataLoaders` over the images of `root`, decoded once."
+    _check_item_tfms(item_tfms)
     root, source = find_root(root)
     print(f'Data: {root} ({source})')
     cache = ImageCache(size, resize)

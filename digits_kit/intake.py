@@ -19,8 +19,9 @@ from typing import NamedTuple
 from PIL import Image, ImageOps
 
 from .files import atomic_write, check_choice, progress
-from .folder import NUMBERS, check_split, is_image, lock_folder, quarantine, read_rows, sort_labels
+from .folder import NUMBERS, check_split, is_image, read_rows, sort_labels
 from .frames import VIDEO_SUFFIXES, Tally, distinct_frames, get_begin, get_duration, read_frames
+from .landing import lock_folder, quarantine
 from .photos import as_jpeg, exif_facts, fit_image, load_image
 from .sessions import PHOTO_SIZE, SITTING, Session, get_labels, get_time
 

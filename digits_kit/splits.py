@@ -36,6 +36,11 @@ def _crossings(df, by):
     return [(by[-1], '/'.join(key if isinstance(key, tuple) else (key,)), splits, size)
             for key, (splits, n, size) in zip(groups.index, groups.to_numpy()) if n > 1]
 
+def _copies(df):
+    "Photos that stand in more than one split, by their names there."
+    names = df.drop_duplicates(['sha256', 'split']).groupby('sha256').path.agg(' = '.join)
+    return [('photo', names[sha256], splits, size) for _, sha256, splits, size in _crossings(df, ['sha256'])]
+
 def _notes(df, persons):
     "What the groups do not say."
     notes = [f"All photos are of one person, {persons[0]}: valid tells about new sessions, not about other people."
@@ -59,7 +64,8 @@ def split_report(
     learned = df[df.split.isin(['train', 'valid'])]
     persons = sorted(set(learned.person) - {''})
     rows = _crossings(learned, ['person']) if len(persons) > 1 else []
-    for by in (['person', 'session'], ['person', 'session', 'burst'], ['sha256']): rows += _crossings(df, by)
+    for by in (['person', 'session'], ['person', 'session', 'burst']): rows += _crossings(df, by)
+    rows += _copies(df)
     return SplitReport(_count(df), pd.DataFrame(rows, columns=['by', 'group', 'splits', 'images']), _notes(df, persons))
 
 # %% ../nbs/04_splits.ipynb #3d3d4872
