@@ -12,8 +12,9 @@ from pathlib import Path
 from traitlets import Dict, Float, Int, List, Unicode, observe, validate
 
 from .files import check_choice, data_dir
-from .folder import check_split, quarantine, read_rows
+from .folder import check_split, read_rows
 from .frames import MIN_CHANGE
+from .landing import quarantine
 from .sessions import CONDITIONS, SITTING, TARGETS, Session, check_person, count_photos, coverage, get_labels
 from .sessions import get_mirrored, get_session
 from .widget import CameraWidget, join_static

@@ -20,8 +20,9 @@ from typing import NamedTuple
 from PIL import Image, ImageOps
 
 from .files import check_choice, progress
-from .folder import check_split, is_image, lock_folder, read_rows
+from .folder import check_split, is_image, read_rows
 from .frames import VIDEO_SUFFIXES, Tally, distinct_frames, get_duration, name_source, read_frames
+from .landing import lock_folder
 from .photos import as_jpeg, exif_facts, fit_image, load_image
 from .sessions import PHOTO_SIZE, SITTING, TARGETS, Session, check_person, count_photos, get_labels, get_time
 

@@ -18,8 +18,9 @@ from PIL import Image
 
 from .dice import Dice
 from .files import cache_dir, check_choice, progress
-from .folder import NUMBERS, lock_folder
+from .folder import NUMBERS
 from .hands import draw_hand
+from .landing import lock_folder
 from .photos import photo_facts
 from .rooms import check_drawing
 

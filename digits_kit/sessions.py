@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from .files import check_choice
-from .folder import NUMBERS, SPLITS, add_photo, check_split, is_image, lock_folder, sort_labels
+from .folder import NUMBERS, SPLITS, check_split, is_hidden, is_image, sort_labels
+from .landing import add_photo, lock_folder
 
 # %% ../nbs/20_sessions.ipynb #c774b7f8
 TARGETS = {'train': 40, 'valid': 10}  # photos of every label that the course asks for
@@ -26,7 +27,7 @@ def get_labels(
     root:str|Path, # Data folder
 )->list[str]: # In the order of counting, else of the alphabet
     "The labels to capture: the class folders of `train`, or one to five."
-    found = {path.name for path in Path(root, 'train').glob('[!.]*') if path.is_dir()}
+    found = {path.name for path in Path(root, 'train').glob('*') if path.is_dir() and not is_hidden(path.name)}
     return NUMBERS[1:6] if found <= set(NUMBERS[1:6]) else sort_labels(found)
 
 # %% ../nbs/20_sessions.ipynb #5129cd09
@@ -39,8 +40,8 @@ def count_photos(
     root:str|Path, # Data folder
 )->dict[str,dict[str,int]]: # Photos by split and label; labels without one are left out
     "How many photos there are, in all splits."
-    found = {split: filter(is_image, Path(root, split).glob('*/*')) for split in _find_splits(root)}
-    return {split: dict(Counter(path.parent.name for path in paths)) for split, paths in found.items()}
+    found = {split: (path.parent.name for path in Path(root, split).glob('*/*') if is_image(path)) for split in _find_splits(root)}
+    return {split: dict(Counter(label for label in labels if not is_hidden(label))) for split, labels in found.items()}
 
 # %% ../nbs/20_sessions.ipynb #2885dde5
 def check_person(

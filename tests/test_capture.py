@@ -18,9 +18,10 @@ from disk import mounted
 from PIL import Image
 
 from digits_kit.files import file_sha256
-from digits_kit.folder import lock_folder, read_rows
+from digits_kit.folder import read_rows
 from digits_kit.frames import MIN_CHANGE, frame_change, thumbnail
 from digits_kit.hands import draw_hand
+from digits_kit.landing import lock_folder
 from digits_kit.photos import load_image
 
 COMMAND = 'from digits_kit.intake import digits_capture; raise SystemExit(digits_capture())'
