@@ -17,7 +17,8 @@ from torch import nn
 
 from .files import atomic_write, file_sha256, progress, project_dir, runs_dir
 from .folder import find_images, is_hidden
-from .models import eval_mode, get_xb, load_model
+from .loading import get_xb, load_model
+from .models import eval_mode
 from .scores import score
 from .training import read_run
 

@@ -28,9 +28,8 @@ from tqdm.auto import tqdm
 from .files import atomic_write, cache_dir, progress, runs_dir, stop
 from .folder import NUMBERS
 from .hands import draw_hand
-from .models import eval_mode, get_model, save_model
+from .models import arch_name, eval_mode, get_model, read_model, save_model
 from .recipes import change_room
-from .trunks import arch_name, read_model
 from .variations import MAPS, PICTURE, get_hands, get_rooms, move_hands, photograph, renderer_id, tip_maps
 
 # %% ../nbs/36_pretraining.ipynb #8faa0728
