@@ -17,7 +17,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from torch import Tensor, nn
 
 from .files import check_choice
-from .models import CamHead, eval_mode, get_xb
+from .loading import get_xb
+from .models import CamHead, eval_mode
 
 # %% ../nbs/42_interpretation.ipynb #93a0a2ef
 def _check_xb(model, xb):
@@ -58,7 +59,8 @@ def cam(
     "Class activation maps of `class_idx` for `xb`, exact (Zhou et al. 2016, eq. 1 and 2)."
     xb = _check_xb(model, xb)
     if not (isinstance(model, nn.Sequential) and len(model) == 2 and isinstance(model[1], CamHead)):
-        raise ValueError(f"`model` must be a body with a `CamHead`, got {type(model).__name__} with another head. "
+        raise ValueError(f"`model` must be a body with a `CamHead`, got {type(model).__name__} with another head: only where "
+                         "one linear layer weighs the averages of maps is the map exact. "
                          "Use `grad_cam`, or train with `head='cam'`.")
     with eval_mode(model):
         acts = model[0](xb)
@@ -90,10 +92,14 @@ class Hook:
 # %% ../nbs/42_interpretation.ipynb #2e42db75
 def _check_layer(model, target_layer):
     "The layer to watch: `target_layer`, or the body where there is one."
-    if target_layer is None and isinstance(model, nn.Sequential) and len(model) == 2: return model[0]
+    parts = isinstance(model, nn.Sequential) and len(model) == 2 and not isinstance(model[1], nn.Identity)
+    if parts and (target_layer is None or target_layer is model[0]): return model[0]
+    if parts and getattr(getattr(model[0], 'model', None), 'output_fmt', '') == 'NHWC':
+        raise ValueError("`target_layer` must be left out for this trunk, whose layers have their channels last, "
+                         f"got {type(target_layer).__name__}. Its last maps are taken.")
     if any(o is target_layer for o in model.modules()): return target_layer
-    raise ValueError(f"`target_layer` must be a layer of `model`, got {type(target_layer).__name__}. "
-                     "Only for `nn.Sequential(body, head)` may it be left out.")
+    raise ValueError(f"`target_layer` must be a layer of `model`, got {type(target_layer).__name__}. Only for "
+                     "`nn.Sequential(body, head)` may it be left out; of a whole network give the last layer with maps.")
 
 # %% ../nbs/42_interpretation.ipynb #8fe6e0d7
 def grad_cam(
@@ -156,12 +162,12 @@ def _explain(model, images, class_idx):
     maps = (cam if isinstance(model[1], CamHead) else grad_cam)(model, xb, class_idx)
     with torch.no_grad(), eval_mode(model): probs = model(xb).softmax(1)
     mean,std = (xb.new_tensor(model.meta[o])[:,None,None] for o in ('mean', 'std'))
-    return (xb*std + mean).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy(), maps, probs
+    return (xb*std + mean).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy(), maps, probs
 
 # %% ../nbs/42_interpretation.ipynb #401b5a31
 def show_cams(
     models:nn.Module|dict[str,nn.Module], # Model, or `{'a3': model, 'a5': model}`; each with its `meta`
-    images:list, # Paths, PIL images or uint8 arrays; more than 8 get too small to read
+    images:list, # Paths or pictures, as for `get_xb`; more than 8 get too small to read
     targs:list[str]|None=None, # Label of each image; None = unknown, then no answer is marked as wrong
     class_idx:int|None=None, # Class to explain; None = what each model answers
 )->np.ndarray: # Axes, `(1+models, images)`: the photos, then a row of maps per model

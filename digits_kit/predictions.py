@@ -7,16 +7,18 @@ __all__ = ['predict', 'read_predictions', 'evaluate', 'results_table']
 
 # %% ../nbs/40_predictions.ipynb #88707c0a
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
-from .files import atomic_write, file_sha256, progress
-from .folder import is_image
-from .models import eval_mode, get_xb, load_model
+from .files import atomic_write, file_sha256, progress, project_dir, runs_dir
+from .folder import find_images, is_hidden
+from .loading import get_xb, load_model
+from .models import eval_mode
 from .scores import score
 from .training import read_run
 
@@ -32,14 +34,30 @@ def _manifest_rows(images):
     rows['file'] = [Path(images.attrs['root'])/path for path in rows['image']]
     return rows[['file', 'image', 'actual', *_KEPT]]
 
+def _say_others(folder, photos):
+    "Warn of files in `folder` that are no photos of the kit, by their suffixes."
+    others = (path for path in set(folder.rglob('*')) - set(photos) if path.is_file())
+    found = Counter(path.suffix.lower() or path.name for path in others
+                    if not any(map(is_hidden, path.relative_to(folder).parts)))
+    if not found: return
+    warnings.warn(f"Left out of {folder}, because they are no images that the kit reads: "
+                  f"{', '.join(f'{n} {suffix}' for suffix, n in sorted(found.items()))}.", stacklevel=5)
+
+def _as_path(image):
+    "One entry of a list of files."
+    if isinstance(image, (str, Path)): return Path(image)
+    raise TypeError(f"`images` must be files, got {type(image).__name__}. "
+                    "For pictures in memory take `model.eval()(get_xb(model, images)).softmax(1)`.")
+
 def _file_rows(images, vocab):
     "A folder or a list of files as rows; the label is the folder's name if it is in `vocab`."
     if not isinstance(images, (str, Path)):
-        files = [Path(path) for path in images]
+        files = [_as_path(path) for path in images]
         names = [path.as_posix() for path in files]
     elif Path(images).is_dir():
-        files = sorted(path for path in Path(images).rglob('*') if is_image(path))
+        files = find_images(images)
         names = [path.relative_to(images).as_posix() for path in files]
+        _say_others(Path(images), files)
     else:
         raise FileNotFoundError(f"`images` must be a folder, got {str(images)!r}. Give single files as a list.")
     rows = pd.DataFrame({'file': files, 'image': names})
@@ -102,11 +120,19 @@ def predict(
     return preds[['image', 'sha256', *_KEPT[:3], 'actual', 'predicted', *columns, 'model', 'taken_at']]
 
 # %% ../nbs/40_predictions.ipynb #1649cd3a
+def _run_folder(run):
+    "The folder of a run, of a file in it, or of a run's id."
+    if not isinstance(run, (str, Path)):
+        raise TypeError(f"`run` must be the folder that `fine_tune` returned, got {type(run).__name__}. "
+                        "To ask a model without keeping the answers take `predict(learn.model, images)`.")
+    path = next((path for path in (Path(run), project_dir()/run, runs_dir()/run) if path.exists()), Path(run))
+    return path.parent if path.is_file() else path
+
 def read_predictions(
-    run:str|Path, # Run folder with `predictions.csv`
+    run:str|Path, # Run folder with `predictions.csv`, or its id
 )->pd.DataFrame: # As `predict` returned it
     "The predictions kept with a run."
-    path = Path(run)/'predictions.csv'
+    path = _run_folder(run)/'predictions.csv'
     if not path.exists(): raise FileNotFoundError(f"{path} does not exist. Make it with `evaluate(run, images)`.")
     preds = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8')
     missing = [o for o in ('image', 'sha256', *_KEPT, 'actual', 'predicted', 'model') if o not in preds]
@@ -117,12 +143,12 @@ def read_predictions(
 
 # %% ../nbs/40_predictions.ipynb #596070ac
 def evaluate(
-    run:str|Path, # Run folder with `model.safetensors`; gets `predictions.csv`
+    run:str|Path, # Run folder with `model.safetensors`, or its id; gets `predictions.csv`
     images:pd.DataFrame|str|Path|list, # As for `predict`
     arch:Callable|None=None, # The function that returns the trunk, for an own architecture only
 )->pd.DataFrame: # The predictions on `images`
     "Predict `images` with the model of a run, and keep the rows with it."
-    run = Path(run)
+    run = _run_folder(run)
     preds = rows = predict(load_model(run/'model.safetensors', arch), images)
     if (run/'predictions.csv').exists():
         old = read_predictions(run)
@@ -161,15 +187,21 @@ def _try_row(func, run, file):
 
 # %% ../nbs/40_predictions.ipynb #4bbc27e1
 def _run_folders(runs):
-    "The folders with a record: of a folder of runs, or of a list of them."
+    "The folders with a record: of a folder of runs, of one run, or of a list of them."
     if isinstance(runs, (str, Path)):
-        if not Path(runs).is_dir():
+        folder = _run_folder(runs)
+        if not folder.is_dir():
             raise FileNotFoundError(f"`runs` must be a folder of runs, got {str(runs)!r}. Train a model first.")
-        runs = [path for path in Path(runs).iterdir() if path.is_dir()]
-    return [Path(run) for run in runs if (Path(run)/'run.json').exists()]
+        runs = [folder] if (folder/'run.json').exists() else [path for path in folder.iterdir() if path.is_dir()]
+        if not any((run/'run.json').exists() for run in runs):
+            warnings.warn(f"No folder in {folder} has a run.json. The runs are kept in {runs_dir()}.", stacklevel=3)
+    elif not isinstance(runs, Iterable):
+        raise TypeError(f"`runs` must be a folder of runs or a list of runs, got {type(runs).__name__}. "
+                        "Give `runs_dir()`, or what `fine_tune` returned.")
+    return [run for run in map(_run_folder, runs) if (run/'run.json').exists()]
 
 def results_table(
-    runs:str|Path|list, # Folder of run folders, or a list of run folders
+    runs:str|Path|list, # Folder of run folders, a list of run folders, or a single one
 )->pd.DataFrame: # A row per run, oldest first, by run id; accuracies 0 to 1, `low` and `high` of `production`
     "What every run was and what came out, from the records alone."
     rows = [(_try_row(_record_row, run, 'run.json'), run) for run in _run_folders(runs)]

@@ -30,6 +30,9 @@ def wilson(
 # %% ../nbs/05_scores.ipynb #e39a10b0
 def _check_preds(preds, name):
     "Raise unless `preds` is a table of one model with a label for every photo."
+    if not isinstance(preds, pd.DataFrame):
+        raise TypeError(f"`{name}` must be a table of predictions, got {type(preds).__name__}. "
+                        "Make it with `predict`. For a run give `read_predictions(run)`.")
     missing = [column for column in ('image', 'sha256', 'actual', 'predicted', 'model') if column not in preds]
     if missing:
         raise ValueError(f"`{name}` must be a table of predictions, got one without {missing}. Make it with `predict`.")

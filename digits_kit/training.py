@@ -51,8 +51,8 @@ def _prepared(dls, meta):
 # %% ../nbs/33_training.ipynb #17da4ead
 def get_learner(
     dls:DataLoaders, # From `get_dls`
-    arch:str|Callable='test_resnet', # timm or fastai name, fastai function, or own function that returns a trunk
-    head:str='cam', # `'cam'` for an exact class activation map, or `'fastai'`
+    arch:str|Callable='test_resnet', # timm or fastai name, fastai function, or own function that returns a network
+    head:str|None='cam', # `'cam'` for an exact class activation map, or `'fastai'`; None = `arch` is a whole network
     pretrained:bool|str='hands', # `'hands'` = the kit's own weights, True = ImageNet weights, False = random
     seed:int=42, # For the random weights of the head (and of the trunk with `pretrained=False`)
     loss_func=fv.CrossEntropyLossFlat, # A loss function, or the maker of one, such as `LabelSmoothingCrossEntropy`
@@ -67,7 +67,8 @@ def get_learner(
     _seed_everything(dls, seed)
     model = get_model(dls.vocab, arch, head, pretrained, tuple(dls.record['size']), dls.record['resize'])
     model.to(memory_format=torch.channels_last)
-    given = {'metrics': fv.accuracy, 'splitter': default_split, 'path': runs_dir(), 'loss_func': make(loss_func),
+    parts = default_split if model.meta['head'] else fv.trainable_params
+    given = {'metrics': fv.accuracy, 'splitter': parts, 'path': runs_dir(), 'loss_func': make(loss_func),
              'opt_func': opt_func, 'wd': wd, 'cbs': make_all(kwargs.pop('cbs', None))}
     learn = Learner(_prepared(dls, model.meta), model, **given | kwargs)
     if str(dls.device).startswith('cuda'): learn.to_fp16()
