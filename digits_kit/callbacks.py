@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import fastai.vision.all as fv
 import torch
@@ -37,6 +38,10 @@ class LogLines(Callback):
         left = (time.perf_counter() - self.start)/self.done*(self.n_epochs - self.done)
         print(f'{self.what}: epoch {self.done} of {self.n_epochs}, {said}, about {left:.0f} s left', flush=True)
 
+class _NoBar(Callback):
+    "Stands in for fastai's bar, for callbacks that draw into it."
+    name, mbar = 'progress', SimpleNamespace(update_graph=fv.noop)
+
 @contextmanager
 def no_bar_in_a_log(
     learn:Learner, # With or without a bar
@@ -44,7 +49,7 @@ def no_bar_in_a_log(
     "Without fastai's bar and table where nobody watches."
     if is_watched() or not hasattr(learn, 'progress'): yield False
     else:
-        with learn.no_bar(), learn.no_logging(): yield True
+        with learn.no_bar(), learn.added_cbs(_NoBar()), learn.no_logging(): yield True
 
 # %% ../nbs/32_callbacks.ipynb #fe09279c
 def _features(body, dl):
@@ -84,7 +89,7 @@ def _right(pred, *targs):
 class OnValid(Callback):
     "For callbacks that compare epochs: what each epoch of a training reaches on `valid`."
     trains = False  # `validate`, `get_preds` and the finder fire the same events
-    def before_fit(self): self.whole, self.trains = self.learn.model, False
+    def before_fit(self): self.whole, self.loss_func, self.trains = self.learn.model, self.learn.loss_func, False
     def before_train(self): self.trains = not hasattr(self.learn, 'lr_finder')
 
     def before_validate(self):
@@ -102,14 +107,15 @@ class OnValid(Callback):
         return {key: float(value) for key, value in values.items() if value is not None and value == value}
 
 def measure(
-    learn:Learner, # With loaders and loss
-    model:nn.Module, # What to measure
+    model:nn.Module, # Leaves in the modes it came with
+    dl:fv.DataLoader, # Batches, such as `dls.valid`
+    loss_func, # Of scores and targets
 )->dict: # `valid_loss` and `accuracy`, without what there is none of
-    "What a network reaches on `valid` as it is."
+    "What a network reaches as it is."
     with eval_mode(model), torch.no_grad(), fv.no_random():
-        pairs = [(model(xb), yb) for xb, yb in learn.dls.valid]
+        pairs = [(model(xb), yb) for xb, yb in dl]
     preds, targs = [torch.cat(part).as_subclass(torch.Tensor) for part in zip(*pairs)]
-    values = {'valid_loss': float(learn.loss_func(preds, targs)), 'accuracy': float(_right(preds, targs))}
+    values = {'valid_loss': float(loss_func(preds, targs)), 'accuracy': float(_right(preds, targs))}
     return {key: value for key, value in values.items() if value == value}
 
 # %% ../nbs/32_callbacks.ipynb #a548d0f0
@@ -139,7 +145,7 @@ def own_callbacks(
     cbs:list, # Callbacks
 )->list: # Those that are neither in every learner nor the kit's
     "The callbacks that the user chose."
-    usual = [*fv.defaults.callbacks, MixedPrecision, ParamScheduler, RunRecorder, CachedTrunk, LogLines]
+    usual = [*fv.defaults.callbacks, MixedPrecision, ParamScheduler, RunRecorder, CachedTrunk, LogLines, _NoBar]
     return [cb for cb in cbs if type(cb) not in usual]
 
 # %% ../nbs/32_callbacks.ipynb #ed14afeb
@@ -201,6 +207,6 @@ class RunRecorder(OnValid):
         weights = _fingerprint(learn.model)
         found = [(i, reached) for i, (seen, reached) in enumerate(self.validated, 1) if seen == weights]
         if found: return {'epoch': found[-1][0]} | found[-1][1]
-        try: reached = measure(learn, learn.model)
+        try: reached = measure(learn.model, learn.dls.valid, learn.loss_func)
         except Exception: reached = {}  # with a callback that changes the images, for example; the training is not lost for it
         return {'epoch': 0 if self.first in (None, weights) else None} | reached

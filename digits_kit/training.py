@@ -148,7 +148,7 @@ class KeepBest(OnValid):
     epochs, moved = 0, False
     def before_train(self):
         super().before_train()
-        if self.trains and self.kept is None: self._compare(measure(self.learn, self.learn.model))
+        if self.trains and self.kept is None: self._compare(measure(self.learn.model, self.learn.dls.valid, self.loss_func))
         self.moved |= self.trains
 
     def after_epoch(self):
