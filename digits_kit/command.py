@@ -7,6 +7,7 @@ __all__ = ['digits_capture']
 
 # %% ../nbs/26_command.ipynb #e67ab333
 import argparse
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -34,15 +35,17 @@ def _at_least(low):
     return convert
 
 # %% ../nbs/26_command.ipynb #184a12b4
+def _path(text): return Path(os.path.expanduser(text))  # not every shell knows what `~` is
+
 def _parser():
     "The words of the command."
     what = "Take photos of a hand with a camera, or import those of a phone, into the folder of their label."
     example = "example: digits_capture -o data/train/three --burst 20"
     parser = argparse.ArgumentParser('digits_capture', description=what, epilog=example)
     add, either = parser.add_argument, parser.add_mutually_exclusive_group()
-    add('-o', dest='target', type=_arg(check_target), metavar='FOLDER',
+    add('-o', dest='target', type=_arg(lambda text: check_target(_path(text))), metavar='FOLDER',
         help='folder of the label, such as data/train/one; data/train with --from and a folder for each label')
-    either.add_argument('--from', dest='source', type=Path, metavar='VIDEO|FOLDER', help='import from there')
+    either.add_argument('--from', dest='source', type=_path, metavar='VIDEO|FOLDER', help='import from there')
     either.add_argument('--undo', action='store_true', help='take the last import or burst back')
     either.add_argument('--camera', default='0', metavar='N|ADDRESS',
                         help='number of the camera (0), or the address that a camera app on the phone shows')
@@ -135,7 +138,7 @@ def digits_capture(
     args, tally, status = _read_words(argv), Tally(), 0
     if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')  # a file on Windows
     try: (_undo if args.undo else _import if args.source else _shoot)(args, tally)
-    except KeyboardInterrupt: status, trouble = 130, 'Stopped.'
+    except (KeyboardInterrupt, EOFError): status, trouble = 130, 'Stopped.'
     except (OSError, ValueError) as e: status, trouble = 1, f'digits_capture: {e}'
     if status: print(f'\n{trouble}', file=sys.stderr, flush=True)
     if not args.undo: print(_summary(tally, args.target))
