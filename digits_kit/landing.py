@@ -38,8 +38,8 @@ _WAYS_OUT = {errno.ENOSPC: "The disk is full. Free some space",
              errno.EACCES: "The folder is read-only, or the file is open in another program. "
                            "Close that, or use another folder",
              errno.EPERM: "Writing is not allowed there. Use another folder",
-             **dict.fromkeys([errno.ENOLCK, errno.EOPNOTSUPP], "Files cannot be locked on that disk, which may be one "
-                             "of the network. Use a folder of this computer")}
+             **dict.fromkeys([errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP], "Files cannot be locked on that disk, which "
+                             "may be one of the network. Use a folder of this computer")}
 
 @contextmanager
 def _in_plain_words(root):
