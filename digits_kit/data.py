@@ -189,9 +189,13 @@ def _check_all(root, cache, splitter, crossing, bs):
     raise ValueError(f"`bs` must be from 1 to the {n_train} train images, got {bs!r}. Try bs={min(16, n_train)}.")
 
 # %% ../nbs/30_data.ipynb #f5e91ba8
-def _check_item_tfms(item_tfms):
-    "Raise with the call that is meant unless there are none."
-    tfms = make_all(item_tfms)
+_TAKES = 'root, size, bs, resize, batch_tfms, splitter and crossing'
+
+def _check_others(others):
+    "Raise with the call that is meant when something is given that fastai's loaders take."
+    tfms, unknown = make_all(others.get('item_tfms')), sorted(set(others) - {'item_tfms'})
+    if unknown: raise TypeError(f"`get_dls` takes {_TAKES}, got {', '.join(unknown)}. For fastai's `valid_pct` and `seed` "
+                                "write splitter=RandomSplitter(valid_pct=.2, seed=42); leave the rest away.")
     if not tfms: return
     names = ', '.join(type(tfm).__name__ for tfm in tfms)
     sizes = [(tfm.size[1], tfm.size[0]) for tfm in tfms if hasattr(tfm, 'size')]  # fastai keeps `(w,h)`
@@ -209,10 +213,10 @@ def get_dls(
     batch_tfms=partial(aug_transforms, max_warp=0), # Makers of augmentations of the batch, one or a list; None = none
     splitter=None, # fastai splitter over train and valid together; None = the folders
     crossing:str|None=None, # Why a crossing split is accepted; None = it is refused
-    item_tfms=None, # None; what fastai does here is `size` and `resize`
+    **others # Nothing; `item_tfms` and the like are answered with the call that does the same here
 )->DataLoaders: # With `.record`, what a run record says of the data
     "fastai `DataLoaders` over the images of `root`, decoded once."
-    _check_item_tfms(item_tfms)
+    _check_others(others)
     root, source = find_root(root)
     print(f'Data: {root} ({source})')
     cache = ImageCache(size, resize)
