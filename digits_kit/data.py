@@ -20,7 +20,7 @@ from fastai.data.all import CategoryBlock, DataBlock, DataLoaders, IndexSplitter
 from fastai.data.all import parent_label
 from fastai.vision.all import TensorImage, aug_transforms
 
-from .files import atomic_write, cache_dir, check_choice, data_dir, file_sha256
+from .files import atomic_write, cache_dir, check_choice, data_dir, file_sha256, named_folder
 from .folder import read_manifest
 from .photos import RESIZE_METHODS, check_size, load_image
 from .processes import try_all
@@ -33,7 +33,7 @@ def find_root(
     root:str|Path|None=None, # Folder of `train` and `valid`; None = `DIGITS_DATA`, else `data/`, else the drawn sample
 )->tuple[Path,str]: # The folder, and which of the four it is
     "Find the data folder and where its name came from."
-    path, named = data_dir(root), root is not None or os.environ.get('DIGITS_DATA')
+    path, named = data_dir(root), root is not None or named_folder('DIGITS_DATA')
     if not named and not (path/'train').is_dir(): return get_sample(), 'the drawn sample'
     source = 'the argument' if root is not None else 'DIGITS_DATA' if named else 'data/ in the project'
     if path.is_dir(): return path, source

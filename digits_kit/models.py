@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .files import atomic_write, check_choice, runs_dir
+from .files import atomic_write, check_choice, named_folder, runs_dir
 from .photos import check_size, fit_image, load_image
 
 # %% ../nbs/31_models.ipynb #442c7229
@@ -53,7 +53,7 @@ def find_weights(
     pretrained:bool|str='hands', # `'hands'` = learned from drawn hands, True = ImageNet weights
 )->Path|None: # None = not on this machine (timm may still be able to download those of ImageNet)
     "The file with weights for `arch` on this machine."
-    name, folders = f'{arch}.safetensors', [os.environ.get('DIGITS_WEIGHTS')]
+    name, folders = f'{arch}.safetensors', [named_folder('DIGITS_WEIGHTS')]
     if pretrained == 'hands':
         name, folders = f'{arch}-hands.safetensors', [str(files('digits_kit')/'weights'), *folders, runs_dir()/'hands']
     path = next((path for folder in folders if folder and (path := Path(folder)/name).is_file()), None)
