@@ -8,7 +8,6 @@ __all__ = ['find_root', 'ImageCache', 'check_labels', 'data_fingerprint', 'get_d
 # %% ../nbs/30_data.ipynb #db5df929
 import hashlib
 import mmap
-import os
 import warnings
 from functools import partial
 from pathlib import Path

@@ -8,7 +8,6 @@ __all__ = ['arch_name', 'find_weights', 'save_model', 'read_model', 'get_body', 
 
 # %% ../nbs/31_models.ipynb #2c9afa57
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable

@@ -10,7 +10,6 @@ import inspect
 import re
 import sys
 import sysconfig
-from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
