@@ -9,7 +9,6 @@ __all__ = ['find_root', 'ImageCache', 'check_labels', 'data_fingerprint', 'get_d
 import difflib
 import hashlib
 import mmap
-import os
 import unicodedata
 import warnings
 from functools import partial
@@ -23,7 +22,7 @@ from fastai.data.all import parent_label
 from fastai.vision.all import TensorImage, Transform, aug_transforms
 from PIL import Image
 
-from .files import atomic_write, cache_dir, check_choice, data_dir, file_sha256
+from .files import atomic_write, cache_dir, check_choice, data_dir, file_sha256, named_folder
 from .folder import NUMBERS, is_hidden, read_manifest
 from .photos import RESIZE_METHODS, as_rgb, check_size, fit_image, load_image, raw_hint
 from .processes import try_all
@@ -40,7 +39,7 @@ def find_root(
     root:str|Path|None=None, # Folder of `train` and `valid`; None = `DIGITS_DATA`, else `data/`, else the drawn sample
 )->tuple[Path,str]: # The folder, and which of the four it is
     "Find the data folder and where its name came from."
-    path, named = data_dir(root), root is not None or os.environ.get('DIGITS_DATA')
+    path, named = data_dir(root), root is not None or named_folder('DIGITS_DATA')
     if not named and not _has_splits(path): return get_sample(), 'the drawn sample'
     source = 'the argument' if root is not None else 'DIGITS_DATA' if named else 'data/ in the project'
     if path.is_dir(): return path, source

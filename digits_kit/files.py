@@ -91,21 +91,16 @@ def runs_dir()->Path: # Need not exist yet
     return named_folder('DIGITS_RUNS') or project_dir()/'runs'
 
 # %% ../nbs/00_files.ipynb #3594f1a1
-def _cache_root():
-    "The folder of the cache; need not exist yet."
-    try: return named_folder('DIGITS_CACHE') or user_cache_path('digits_kit', appauthor=False).expanduser()
-    except RuntimeError as e:
-        raise OSError("The user of this process has no home folder, and so no place for a cache. "
-                      "Set DIGITS_CACHE to a folder you can write to.") from e
-
 def cache_dir(
     *parts:str, # Folders below the cache, such as `'images', '128x128'`
 )->Path: # A folder that exists
     "A folder in the cache: `DIGITS_CACHE`, else the place the operating system has for such files."
-    path = _cache_root().joinpath(*parts)
-    try: path.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise OSError(f"The cache folder {path} cannot be made ({e.strerror}). "
+    try:
+        root = named_folder('DIGITS_CACHE') or user_cache_path('digits_kit', appauthor=False).expanduser()
+        path = root.joinpath(*parts)
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as e:  # the latter: there is no home folder
+        raise OSError(f"The cache folder cannot be made ({str(e).rstrip('.')}). "
                       "Set DIGITS_CACHE to a folder you can write to.") from e
     return path
 

@@ -85,6 +85,7 @@ def read_notebook(
     except Exception as e: raise ValueError(f"The notebook {path} cannot be read: {_why_unreadable(text, e)}") from e
     nb.metadata.pop('widgets', None)
     for cell in nb.cells:
+        cell.setdefault('source', '')
         if cell.cell_type == 'code': cell.outputs, cell.execution_count = [], None
     return nb
 
@@ -115,7 +116,7 @@ def _new_folder(out):
 
 def _write_results(nb, folder, path):
     "The executed notebook and the page, None when it cannot be made."
-    notebook, page = folder/path.name, folder/f'{path.stem}.html'
+    notebook, page = folder/f'{path.stem}.ipynb', folder/f'{path.stem}.html'
     with atomic_write(notebook, 'w') as f: nbformat.write(nb, f)
     try:
         from nbconvert import HTMLExporter  # takes a while, and fails where there is no home folder
@@ -170,7 +171,7 @@ def run_notebook(
     progress = _CellProgress(nb, path.stem)
     try: error = _execute(nb, path, progress)
     except BaseException:
-        folder.rmdir()
+        with suppress(OSError): folder.rmdir()
         raise
     progress.keep()
     return NotebookRun(nb, *_write_results(_without_bars(nb), folder, path), error)

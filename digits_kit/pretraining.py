@@ -8,6 +8,7 @@ __all__ = ['get_batch', 'TaughtModel', 'get_losses', 'update_mean', 'pretrain', 
 # %% ../nbs/36_pretraining.ipynb #ed487209
 import hashlib
 import platform
+import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -239,7 +240,7 @@ def pretrain(
     "Teach a network to count drawn hands, from easy to hard (Bengio et al. 2009); goes on where a killed call was."
     steps, name = n_images//_BS//len(_STAGES)*len(_STAGES), arch_name(arch)
     if steps < 1: raise ValueError(f"`n_images` must be 800 or more, got {n_images!r}. A good network takes 450,000.")
-    run, path = _start(arch, steps, seed), Path(out or runs_dir()/'hands')/f'{name}-hands.safetensors'
+    run, path = _start(arch, steps, seed), Path(out or runs_dir()/'hands').expanduser()/f'{name}-hands.safetensors'
     settings = _settings(run, steps*_BS, seed)
     _check_made(path, settings)
     state = cache_dir('pretraining')/'-'.join([name, *map(str, settings.values()), 'state.pt'])
@@ -288,6 +289,7 @@ def digits_pretrain(
     out:str='', # Folder for weights and table; empty = hands/ in DIGITS_RUNS, else in runs/
 ):
     "Teach a network to count drawn hands, so that pretrained='hands' finds it. The same command goes on after a kill."
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')  # a file on Windows
     try:
         images = _n_images(arch, minutes, images)
         place = f' --out {out}' if out else ''
