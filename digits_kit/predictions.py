@@ -166,8 +166,8 @@ def _record_row(run):
     rec = read_run(run)
     kept = rec.get('kept') or rec['history'][-1]  # records of before `KeepBest` have the last epoch
     return dict(id=rec['id'], started=rec['started'], run=rec['name'], arch=rec['arch'], head=rec['head'],
-                pretrained=rec['pretrained'], epochs=len(rec['history']), size='{}x{}'.format(*rec['size']),
-                valid=kept.get('accuracy'), minutes=rec['seconds']/60)
+                pretrained=rec['pretrained'], epochs='+'.join(str(phase['epochs']) for phase in rec['phases']) or '0',
+                size='{}x{}'.format(*rec['size']), valid=kept.get('accuracy'), minutes=rec['seconds']/60)
 
 def _production_row(run):
     "Accuracy of one run on photos that chose nothing, and which photos these were."
@@ -202,7 +202,7 @@ def _run_folders(runs):
 
 def results_table(
     runs:str|Path|list, # Folder of run folders, a list of run folders, or a single one
-)->pd.DataFrame: # A row per run, oldest first, by run id; accuracies 0 to 1, `low` and `high` of `production`
+)->pd.DataFrame: # By run id, oldest first; `epochs` phase by phase; accuracies 0 to 1, `low` and `high` of `production`
     "What every run was and what came out, from the records alone."
     rows = [(_try_row(_record_row, run, 'run.json'), run) for run in _run_folders(runs)]
     rows = [row | _try_row(_production_row, run, 'predictions.csv') for row, run in rows if row]

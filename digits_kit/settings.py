@@ -15,6 +15,8 @@ from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 
+from fastcore.foundation import L
+
 # %% ../nbs/06_settings.ipynb #a6a5f211
 def is_maker(
     o, # Anything
@@ -39,9 +41,9 @@ def make_all(
     makers, # Makers and objects in a list, or a single one; None = none
 )->list: # Objects; a maker of a list gives all of it
     "Make objects from their makers."
-    makers = [] if makers is None else makers if isinstance(makers, (list, tuple)) else [makers]
+    makers = [] if makers is None else makers if isinstance(makers, (list, tuple, L)) else [makers]
     made = [make(o) for o in makers]
-    return [part for o in made for part in (o if isinstance(o, (list, tuple)) else [o])]
+    return [part for o in made for part in (o if isinstance(o, (list, tuple, L)) else [o])]
 
 # %% ../nbs/06_settings.ipynb #b40d5740
 _LIBRARIES = [Path(sysconfig.get_path(name)).resolve() for name in ('stdlib', 'platstdlib', 'purelib', 'platlib')]
