@@ -99,7 +99,7 @@ def _check_layer(model, target_layer):
                          f"got {type(target_layer).__name__}. Its last maps are taken.")
     if any(o is target_layer for o in model.modules()): return target_layer
     raise ValueError(f"`target_layer` must be a layer of `model`, got {type(target_layer).__name__}. Only for "
-                     "`nn.Sequential(body, head)` may it be left out; of a whole network give the last layer with maps.")
+                     "`nn.Sequential(body, head)` may it be left out; of a whole network give `grad_cam` the last layer with maps.")
 
 # %% ../nbs/42_interpretation.ipynb #8fe6e0d7
 def grad_cam(

@@ -64,6 +64,8 @@ class TaughtModel(nn.Module):
     ):
         super().__init__()
         self.model, self.take = get_model(_VOCAB, arch, pretrained=False, size=PICTURE), None
+        if not self.model.meta['head']: raise ValueError("`arch` must return a trunk with maps (B,C,h,w), got the whole "
+                                                         f"network {arch!r}. Let it end before pooling and flattening.")
         with eval_mode(self.model), torch.no_grad(): last, inner = self._look(torch.zeros(1, 3, *PICTURE))
         heights = {acts.shape[-2]: i for i, acts in enumerate(inner)}  # of each height the last
         self.take = [i for height, i in sorted(heights.items(), reverse=True) if last.shape[-2] < height <= MAPS[0]]
@@ -81,7 +83,8 @@ class TaughtModel(nn.Module):
     def _look(self, xb):
         "The last maps of the trunk, and the inner ones that are taken (all, as long as none have been chosen)."
         trunk = getattr(self.model[0], 'model', None)
-        if self.take == [] or not hasattr(trunk, 'forward_intermediates'): return self.model[0](xb), []
+        plain = not hasattr(trunk, 'forward_intermediates') or getattr(trunk, 'output_fmt', 'NCHW') == 'NHWC'
+        if self.take == [] or plain: return self.model[0](xb), []
         return trunk.forward_intermediates(xb, indices=self.take)
 
     def forward(self, xb):
