@@ -25,7 +25,8 @@ import torch
 from fastai.vision.all import DataLoaders, Learner, default_split
 from matplotlib import pyplot as plt
 
-from .callbacks import CachedTrunk, LogLines, OnValid, RunRecorder, measure, no_bar_in_a_log, own_callbacks
+from .callbacks import (CachedTrunk, LogLines, OnValid, RunRecorder, autocast_as_before, measure, no_bar_in_a_log,
+                                  own_callbacks)
 from .files import atomic_write, check_choice, runs_dir
 from .models import get_model, save_model
 from .settings import make, make_all, spell
@@ -131,7 +132,8 @@ def find_lr(
 )->float: # The suggested `base_lr`, fastai's `lrs.valley`
     "Find a learning rate, and plot how (Smith 2015)."
     if num_it < 30: raise ValueError(f"`num_it` must be at least 30, got {num_it!r}. Leave it away to take 100.")
-    with _as_before(learn), no_bar_in_a_log(learn): learn.lr_find(num_it=num_it, show_plot=False, suggest_funcs=None)
+    with _as_before(learn), autocast_as_before(), no_bar_in_a_log(learn):
+        learn.lr_find(num_it=num_it, show_plot=False, suggest_funcs=None)
     lrs, losses = _curve(learn.recorder)
     (level, lowest), used = _fall(losses), slice(num_it//10, -5)
     suggested = fv.valley(torch.tensor(lrs[used]), torch.tensor(losses[used]), num_it)[0] if lowest < .98*level else None
@@ -243,7 +245,7 @@ def fine_tune(
     _seed_everything(dls, seed)
     cached = [CachedTrunk()] if freeze_epochs and _same_maps(learn, cbs) else []
     lr_mult = 100 if model.meta['pretrained'] and not model.meta['pretrained_head'] else 1
-    with no_bar_in_a_log(learn) as in_log:
+    with autocast_as_before(), no_bar_in_a_log(learn) as in_log:
         cbs = [*cached, *([LogLines(name, epochs + freeze_epochs)] if in_log else []), *cbs]
         try: learn.fine_tune(epochs, base_lr, freeze_epochs, **{'lr_mult': lr_mult} | kwargs, cbs=cbs)
         finally: learn.model, learn.dls = model, dls
