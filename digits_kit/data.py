@@ -43,8 +43,7 @@ def find_root(
     if not named and not _has_splits(path): return get_sample(), 'the drawn sample'
     source = 'the argument' if root is not None else 'DIGITS_DATA' if named else 'data/ in the project'
     if path.is_dir(): return path, source
-    what = 'is a file' if path.exists() else 'does not exist'
-    raise FileNotFoundError(f"The data folder {root or path} (from {source}) {what}. Give an existing folder as "
+    raise FileNotFoundError(f"The data folder {root or path} (from {source}) does not exist. Give an existing one as "
                             f"`root`, or in DIGITS_DATA, or leave both away to use the drawn sample.{raw_hint(path)}")
 
 # %% ../nbs/30_data.ipynb #de736f70

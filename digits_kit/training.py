@@ -12,6 +12,7 @@ import itertools
 import json
 import platform
 import random
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -75,8 +76,7 @@ def get_learner(
 )->Learner: # Frozen when pretrained; `.model` is `(body, head)` with `.meta`
     "A fastai `Learner` with the normalisation its architecture needs, as fast as the machine allows."
     if not hasattr(dls, 'record'):
-        raise TypeError(f"`dls` must come from `get_dls`, got {type(dls).__name__} without a record of its data. "
-                        "Use `digits_kit.data.get_dls`.")
+        raise TypeError(f"`dls` must come from `digits_kit.data.get_dls`, got {type(dls).__name__} without a record.")
     _seed_everything(dls, seed)
     model = get_model(dls.vocab, arch, head, pretrained, tuple(dls.record['size']), dls.record['resize'])
     _check_bs(model, dls.record['size'], dls.record['bs'])
@@ -104,8 +104,8 @@ def _as_before(learn):
 
 def _fall(losses):
     "The level of the loss in the first third, and the lowest point after it."
-    first, third = len(losses)//10, len(losses)//3
-    return float(np.median(losses[first:third])), min(losses[third:])
+    third = len(losses)//3
+    return float(np.median(losses[third//3:third])), min(losses[third:])
 
 def _plot_finder(lrs, losses, suggested):
     "The loss over the learning rate; the axis shows the fall, not the explosion after it."
@@ -129,7 +129,7 @@ def _curve(recorder):
 def find_lr(
     learn:Learner, # Its weights are the same afterwards, even when it is stopped
     num_it:int=100, # Batches to try at most, at least 30
-)->float: # The suggested `base_lr`, fastai's `lrs.valley`
+)->float|None: # The suggested `base_lr`, fastai's `lrs.valley`; None (and a warning) where the loss does not fall
     "Find a learning rate, and plot how (Smith 2015)."
     if num_it < 30: raise ValueError(f"`num_it` must be at least 30, got {num_it!r}. Leave it away to take 100.")
     with _as_before(learn), autocast_as_before(), no_bar_in_a_log(learn):
@@ -138,16 +138,15 @@ def find_lr(
     (level, lowest), used = _fall(losses), slice(num_it//10, -5)
     suggested = fv.valley(torch.tensor(lrs[used]), torch.tensor(losses[used]), num_it)[0] if lowest < .98*level else None
     _plot_finder(lrs, losses, suggested)
-    if suggested: return suggested
-    raise ValueError(f"The loss must fall by 2 % or more, got {level:.3g} at first and {lowest:.3g} at best. No learning "
-                     f"rate can be read off: try num_it={3*num_it}, or leave `base_lr` away in `fine_tune`.")
+    if not suggested: warnings.warn("The loss falls by less than 2 %, so no learning rate can be read off. "
+                                    f"Try num_it={3*num_it}, or leave `base_lr` away in `fine_tune`.", stacklevel=2)
+    return suggested
 
 # %% ../nbs/33_training.ipynb #d0d012f2
 class KeepBest(OnValid):
     "Ends a training with the weights that were best on valid; those before the first step take part."
     order = RunRecorder.order - 1  # before `CachedTrunk` puts maps in the place of images
-    kept = None  # epoch (0 = the start), valid_loss and accuracy
-    epochs, moved = 0, False
+    epochs, moved, kept = 0, False, None  # kept: epoch (0 = the start), valid_loss and accuracy
     def before_train(self):
         super().before_train()
         if self.trains and self.kept is None: self._compare(measure(self.learn.model, self.learn.dls.valid, self.loss_func))
