@@ -69,7 +69,7 @@ def _no_weights(name, why):
         why = (f"{why}; behind the proxy of a school, name its certificate file in SSL_CERT_FILE; "
                "on a Mac run 'Install Certificates.command', which came with Python")
     folder = named_folder('DIGITS_WEIGHTS')
-    into = f'DIGITS_WEIGHTS, which is {folder} and has no such file' if folder else 'a folder and name that folder in DIGITS_WEIGHTS'
+    into = f'DIGITS_WEIGHTS, which is {folder} without it' if folder else 'a folder and name it in DIGITS_WEIGHTS'
     return FileNotFoundError(
         f"There are no pretrained weights for {name!r} on this machine ({why}). "
         f"Three ways out: put {name}.safetensors into {into}; "
@@ -81,7 +81,8 @@ def _no_hands(name):
     "The error when there are no weights from drawn hands."
     func, short = name.removeprefix('own.'), name.removeprefix('fastai.')
     here = ', which are on this machine,' if find_weights(name, True) else ''
-    make, other = f'`digits_pretrain {short} --minutes 30`', f'Take those of ImageNet{here} with `pretrained=True`, make some with '
+    other = f'Take those of ImageNet{here} with `pretrained=True`, make some with '
+    make = f'`digits_pretrain {short} --minutes 30`'
     if func != name: make, other = f'`pretrain({func})` from `digits_kit.pretraining`', 'Make them with '
     return FileNotFoundError(f"There are no weights from drawn hands for {name!r} on this machine. "
                              f"{other}{make}, or train without any, with `pretrained=False`.")
@@ -98,7 +99,7 @@ def save_model(
     path:str|Path, # File to write, by custom `….safetensors`
 )->Path: # `path`
     "Save weights and description in one safetensors file."
-    state = {name: values.detach().cpu().clone(memory_format=torch.contiguous_format)  # a tied weight stands there twice
+    state = {name: values.detach().cpu().clone(memory_format=torch.contiguous_format)  # tied ones stand there twice
              for name, values in model.state_dict().items()}
     with atomic_write(path) as f: f.write(save(state, {'digits_kit': json.dumps(model.meta)}))
     return Path(path)
@@ -187,7 +188,7 @@ def get_body(
     "The trunk of an architecture with its weights."
     name = arch_name(arch)
     if pretrained not in (True, False, 'hands'):
-        raise ValueError(f"`pretrained` must be True, False or 'hands', got {pretrained!r}. True takes ImageNet weights.")
+        raise ValueError(f"`pretrained` must be True, False or 'hands', got {pretrained!r}. True means ImageNet.")
     if pretrained == 'hands': return _hands_body(arch, name)
     if timm.is_model(name): return _timm_body(name, pretrained)
     own, file = name.startswith('own.'), find_weights(name, pretrained) if pretrained else None
@@ -219,7 +220,8 @@ def _try(body, name, size):
     except Exception as e:
         hint = 'It must make one tensor of images (B,3,h,w).'
         if isinstance(body, TimmBody): hint = f"It was made for `size={body.model.default_cfg['input_size'][1:]}`."
-        raise ValueError(f"{name!r} cannot take images with `size={tuple(size)}`: {str(e)[:200].rstrip('.')}. {hint}") from e
+        why = str(e)[:200].rstrip('.')
+        raise ValueError(f"{name!r} cannot take images with `size={tuple(size)}`: {why}. {hint}") from e
 
 def _has_channels_last(body, shape, size):
     "Whether maps are `(B,h,w,C)`: a larger image gives more rows, and no more channels."
@@ -234,7 +236,7 @@ def _check_shape(shape, name, n_out, head):
              None: f'a whole network with scores (B,{n_out})'}[head]
     if head and len(shape) == 4 or head == 'fastai' and len(shape) == 2: return
     hint = "Choose a convolutional architecture, or `head='fastai'`."
-    if name.startswith('own.'): hint = f"Let it end before pooling and flattening, or with one score for each of the {n_out} labels."
+    if name.startswith('own.'): hint = "Let it end before pooling and flattening, or with one score for each label."
     raise ValueError(f"`head={head!r}` must have {needs}, got {shape} from {name!r}. {hint}")
 
 def _add_head(body, name, n_out, head, size):
@@ -262,8 +264,8 @@ def _keep_head(model, name, vocab):
         rows = [known.index(word) for word in words]
         model[1].load_state_dict({key.removeprefix('1.'): v[rows] for key, v in state.items() if key.startswith('1.')})
         return True
-    warnings.warn(f"The head that learned from drawn hands tells {', '.join(meta['vocab'])} apart, not {', '.join(vocab)}: "
-                  "only the trunk is taken over. If these are other words for them, give the folders their names.", stacklevel=3)
+    warnings.warn(f"The head that learned from drawn hands knows {', '.join(meta['vocab'])}, not {', '.join(vocab)}: "
+                  "only the trunk is taken over. Folders of the same meaning need the same names.", stacklevel=3)
     return False
 
 # %% ../nbs/31_models.ipynb #68d17861
