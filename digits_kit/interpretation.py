@@ -59,8 +59,8 @@ def cam(
     "Class activation maps of `class_idx` for `xb`, exact (Zhou et al. 2016, eq. 1 and 2)."
     xb = _check_xb(model, xb)
     if not (isinstance(model, nn.Sequential) and len(model) == 2 and isinstance(model[1], CamHead)):
-        raise ValueError(f"`model` must be a body with a `CamHead`, got {type(model).__name__} with another head: only where "
-                         "one linear layer weighs the averages of maps is the map exact. "
+        raise ValueError(f"`model` must be a body with a `CamHead`, got {type(model).__name__} with another head: "
+                         "only where one linear layer weighs the averages of maps is the map exact. "
                          "Use `grad_cam`, or train with `head='cam'`.")
     with eval_mode(model):
         acts = model[0](xb)
@@ -99,7 +99,8 @@ def _check_layer(model, target_layer):
                          f"got {type(target_layer).__name__}. Its last maps are taken.")
     if any(o is target_layer for o in model.modules()): return target_layer
     raise ValueError(f"`target_layer` must be a layer of `model`, got {type(target_layer).__name__}. Only for "
-                     "`nn.Sequential(body, head)` may it be left out; of a whole network give `grad_cam` the last layer with maps.")
+                     "`nn.Sequential(body, head)` may it be left out; of a whole network give `grad_cam` "
+                     "the last layer with maps.")
 
 # %% ../nbs/42_interpretation.ipynb #8fe6e0d7
 def grad_cam(
@@ -149,7 +150,7 @@ def _check_models(models, images, targs):
     if any(o != vocab for o in vocabs.values()):
         raise ValueError(f"`models` must share one vocabulary, got {vocabs!r}. Show them in one figure each.")
     if isinstance(images, str) or not hasattr(images, '__len__') or not len(images):
-        raise ValueError(f"`images` must be a list with at least one image, got {images!r}. For one image give `[image]`.")
+        raise ValueError(f"`images` must be a list of images, got {images!r}. For one image give `[image]`.")
     if targs is not None and len(targs) != len(images):
         raise ValueError(f"`targs` must be {len(images)} labels, one per image, got {len(targs)}. "
                          "Leave it out if they are unknown.")

@@ -69,7 +69,7 @@ def _no_weights(name, why):
         why = (f"{why}; behind the proxy of a school, name its certificate file in SSL_CERT_FILE; "
                "on a Mac run 'Install Certificates.command', which came with Python")
     folder = named_folder('DIGITS_WEIGHTS')
-    into = f'DIGITS_WEIGHTS, which is {folder} and has no such file' if folder else 'a folder and name that folder in DIGITS_WEIGHTS'
+    into = f'DIGITS_WEIGHTS, which is {folder} without it' if folder else 'a folder and name it in DIGITS_WEIGHTS'
     return FileNotFoundError(
         f"There are no pretrained weights for {name!r} on this machine ({why}). "
         f"Three ways out: put {name}.safetensors into {into}; "
@@ -77,14 +77,19 @@ def _no_weights(name, why):
         "or train without them, with `pretrained=False`, or with the kit's own "
         "(`arch='test_resnet', pretrained='hands'`).")
 
+def _has_imagenet(name):
+    "Whether anybody offers weights of ImageNet for an architecture."
+    if name.startswith('fastai.'): return 'xresnet' not in name or name == 'fastai.xresnet50'
+    return timm.is_model(name) and timm.is_model_pretrained(name)
+
 def _no_hands(name):
     "The error when there are no weights from drawn hands."
-    func, short = name.removeprefix('own.'), name.removeprefix('fastai.')
-    here = ', which are on this machine,' if find_weights(name, True) else ''
-    make, other = f'`digits_pretrain {short} --minutes 30`', f'Take those of ImageNet{here} with `pretrained=True`, make some with '
-    if func != name: make, other = f'`pretrain({func})` from `digits_kit.pretraining`', 'Make them with '
-    return FileNotFoundError(f"There are no weights from drawn hands for {name!r} on this machine. "
-                             f"{other}{make}, or train without any, with `pretrained=False`.")
+    func, here = name.removeprefix('own.'), find_weights(name, True)
+    make = f"`digits_pretrain {name.removeprefix('fastai.')} --minutes 30`"
+    if func != name: make = f'`pretrain({func})` from `digits_kit.pretraining`'
+    other = f"take those of ImageNet{', which are on this machine,' if here else ''} with `pretrained=True`, "
+    return FileNotFoundError(f"There are no weights from drawn hands for {name!r} on this machine. Make them with "
+                             f"{make}, {other if here or _has_imagenet(name) else ''}or train with `pretrained=False`.")
 
 def _hub_trouble():
     "Why nothing can be downloaded, or None; timm itself would try for most of a minute."
@@ -98,7 +103,7 @@ def save_model(
     path:str|Path, # File to write, by custom `….safetensors`
 )->Path: # `path`
     "Save weights and description in one safetensors file."
-    state = {name: values.detach().cpu().clone(memory_format=torch.contiguous_format)  # a tied weight stands there twice
+    state = {name: values.detach().cpu().clone(memory_format=torch.contiguous_format)  # tied ones stand there twice
              for name, values in model.state_dict().items()}
     with atomic_write(path) as f: f.write(save(state, {'digits_kit': json.dumps(model.meta)}))
     return Path(path)
@@ -135,12 +140,10 @@ class _Body(TimmBody):
 
 def _bad_file(file, name, e):
     "The error when a file of weights is damaged, or another network's."
-    return ValueError(f"{file} does not hold weights for {name!r}: {str(e)[:200]}. "
-                      "Delete it: what was downloaded is then downloaded again.")
+    return ValueError(f"{file} does not hold weights for {name!r}: {str(e)[:200]}. Delete it: it is downloaded again.")
 
-def _timm_body(name, pretrained):
+def _timm_body(name, file, pretrained):
     "A timm trunk with random weights or those of ImageNet, and the normalisation of its weights."
-    file = find_weights(name, True) if pretrained else None
     trouble = _hub_trouble() if pretrained and file is None else None
     if trouble: raise _no_weights(name, trouble)
     overlay = dict(file=str(file)) if file else None
@@ -150,8 +153,6 @@ def _timm_body(name, pretrained):
         raise (_bad_file(file, name, e) if file else _no_weights(name, e)) from e
     return _Body(model, pretrained), {key: list(model.pretrained_cfg[key]) for key in ('mean', 'std')}
 
-_XRESNET = 'xrn50_940.pth'  # where fastai keeps the weights of its xresnet50
-
 def _fastai_body(name, file, pretrained):
     "A trunk of fastai with random weights or those of ImageNet."
     func, short = _fastai_archs[name], name.removeprefix('fastai.')
@@ -160,7 +161,7 @@ def _fastai_body(name, file, pretrained):
         if file: model.load_state_dict(load_file(file))
     except Exception as e:
         if not pretrained: raise
-        url = _XRESNET if short == 'xresnet50' else get_model_weights(short)['IMAGENET1K_V1'].url
+        url = 'xrn50_940.pth' if short == 'xresnet50' else get_model_weights(short)['IMAGENET1K_V1'].url
         file = file or Path(torch.hub.get_dir(), 'checkpoints', url.split('/')[-1])
         raise (_bad_file(file, name, e) if file.is_file() else _no_weights(name, e)) from e
     return create_body(model, cut=model_meta[func]['cut'])
@@ -187,14 +188,14 @@ def get_body(
     "The trunk of an architecture with its weights."
     name = arch_name(arch)
     if pretrained not in (True, False, 'hands'):
-        raise ValueError(f"`pretrained` must be True, False or 'hands', got {pretrained!r}. True takes ImageNet weights.")
+        raise ValueError(f"`pretrained` must be True, False or 'hands', got {pretrained!r}. True means ImageNet.")
     if pretrained == 'hands': return _hands_body(arch, name)
-    if timm.is_model(name): return _timm_body(name, pretrained)
-    own, file = name.startswith('own.'), find_weights(name, pretrained) if pretrained else None
-    if pretrained and (own or name.startswith('fastai.xresnet') and name != 'fastai.xresnet50' and not file):
-        why = 'ImageNet has never seen it.' if own else 'fastai has weights of ImageNet for xresnet50 alone.'
-        raise ValueError(f"`pretrained` must be False or 'hands' for an architecture such as {name!r}, got True. {why}")
-    return (arch() if own else _fastai_body(name, file, pretrained)), _IMAGENET
+    file = find_weights(name, True) if pretrained else None
+    if pretrained and not file and not _has_imagenet(name):
+        raise ValueError(f"`pretrained` must be False or 'hands' for {name!r}, got True. "
+                         "Nobody offers weights of ImageNet for it.")
+    if timm.is_model(name): return _timm_body(name, file, pretrained)
+    return (arch() if name.startswith('own.') else _fastai_body(name, file, pretrained)), _IMAGENET
 
 # %% ../nbs/31_models.ipynb #572b4116
 class CamHead(nn.Sequential):
@@ -219,7 +220,8 @@ def _try(body, name, size):
     except Exception as e:
         hint = 'It must make one tensor of images (B,3,h,w).'
         if isinstance(body, TimmBody): hint = f"It was made for `size={body.model.default_cfg['input_size'][1:]}`."
-        raise ValueError(f"{name!r} cannot take images with `size={tuple(size)}`: {str(e)[:200].rstrip('.')}. {hint}") from e
+        why = str(e)[:200].rstrip('.')
+        raise ValueError(f"{name!r} cannot take images with `size={tuple(size)}`: {why}. {hint}") from e
 
 def _has_channels_last(body, shape, size):
     "Whether maps are `(B,h,w,C)`: a larger image gives more rows, and no more channels."
@@ -234,7 +236,7 @@ def _check_shape(shape, name, n_out, head):
              None: f'a whole network with scores (B,{n_out})'}[head]
     if head and len(shape) == 4 or head == 'fastai' and len(shape) == 2: return
     hint = "Choose a convolutional architecture, or `head='fastai'`."
-    if name.startswith('own.'): hint = f"Let it end before pooling and flattening, or with one score for each of the {n_out} labels."
+    if name.startswith('own.'): hint = "Let it end before pooling and flattening, or with one score for each label."
     raise ValueError(f"`head={head!r}` must have {needs}, got {shape} from {name!r}. {hint}")
 
 def _add_head(body, name, n_out, head, size):
@@ -262,8 +264,8 @@ def _keep_head(model, name, vocab):
         rows = [known.index(word) for word in words]
         model[1].load_state_dict({key.removeprefix('1.'): v[rows] for key, v in state.items() if key.startswith('1.')})
         return True
-    warnings.warn(f"The head that learned from drawn hands tells {', '.join(meta['vocab'])} apart, not {', '.join(vocab)}: "
-                  "only the trunk is taken over. If these are other words for them, give the folders their names.", stacklevel=3)
+    warnings.warn(f"The head that learned from drawn hands knows {', '.join(meta['vocab'])}, not {', '.join(vocab)}: "
+                  "only the trunk is taken over. Folders of the same meaning need the same names.", stacklevel=3)
     return False
 
 # %% ../nbs/31_models.ipynb #68d17861

@@ -64,8 +64,8 @@ class TaughtModel(nn.Module):
     ):
         super().__init__()
         self.model, self.take = get_model(_VOCAB, arch, pretrained=False, size=PICTURE), None
-        if not self.model.meta['head']: raise ValueError("`arch` must return a trunk with maps (B,C,h,w), got the whole "
-                                                         f"network {arch!r}. Let it end before pooling and flattening.")
+        if not self.model.meta['head']: raise ValueError("`arch` must return a trunk with maps (B,C,h,w), got the "
+                                                         f"whole network {arch!r}. Let it end before pooling.")
         with eval_mode(self.model), torch.no_grad(): last, inner = self._look(torch.zeros(1, 3, *PICTURE))
         heights = {acts.shape[-2]: i for i, acts in enumerate(inner)}  # of each height the last
         self.take = [i for height, i in sorted(heights.items(), reverse=True) if last.shape[-2] < height <= MAPS[0]]
