@@ -9,8 +9,11 @@ __all__ = ['LogLines', 'no_bar_in_a_log', 'CachedTrunk', 'autocast_as_before', '
 # %% ../nbs/32_callbacks.ipynb #64e573b4
 import datetime
 import hashlib
+import itertools
+import platform
 import time
 from contextlib import contextmanager
+from importlib.metadata import version as version_of
 from types import SimpleNamespace
 
 import fastai.vision.all as fv
@@ -161,6 +164,18 @@ def _row(recorder):
     times = [names[:i + 1].count(name) for i, name in enumerate(names)]
     return {name if n == 1 else f'{name}_{n}': _plain(value) for n, (name, value) in zip(times, pairs)}
 
+def _spelled(learn):
+    "What the learner is made of, in words; what one maker made stands there once."
+    tfms = [words for words, _ in itertools.groupby(spell(list(learn.dls.train.after_batch.fs), exact=False))]
+    return {'batch_tfms': tfms, 'loss_func': spell(learn.loss_func, exact=False),
+            'opt_func': spell(learn.opt_func, exact=False)}
+
+def _versions():
+    "What else decides a result."
+    libraries = ['digits_kit', 'torch', 'torchvision', 'fastai', 'timm', 'numpy', 'Pillow']
+    return {'python': platform.python_version(), 'system': platform.system(),
+            **{name: version_of(name) for name in libraries}}
+
 def own_callbacks(
     cbs:list, # Callbacks
 )->list: # Those that are neither in every learner nor the kit's
@@ -230,3 +245,16 @@ class RunRecorder(OnValid):
         try: reached = measure(learn.model, learn.dls.valid, learn.loss_func)
         except Exception: reached = {}  # with a callback that changes the images, for example; the training is not lost for it
         return {'epoch': 0 if self.first in (None, weights) else None} | reached
+
+    def record(self,
+        learn:Learner, # After the training; with `meta` of the model and `record` of the data
+    )->dict: # For JSON
+        "What was really used, and what came out."
+        meta, phases = learn.model.meta, [phase for phase in self.phases if phase['batches']]
+        return {**{key: value for key, value in meta.items() if key not in ('mean', 'std', 'kit', 'run')},
+                'normalization': {key: meta[key] for key in ('mean', 'std')}, 'seed': torch.initial_seed(),
+                'n_params': sum(p.numel() for p in learn.model.parameters()), 'data': learn.dls.record, **_spelled(learn),
+                'callbacks': self.used, 'history': self.history, 'kept': self.kept(learn),
+                'phases': [phase | {'lrs': phase['lrs'][::1 + len(phase['lrs'])//100]} for phase in phases],  # about 100
+                'device': str(learn.dls.device), 'threads': torch.get_num_threads(),
+                'processes': max(1, fv.num_distrib()), 'versions': _versions()}

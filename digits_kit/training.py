@@ -10,14 +10,12 @@ import datetime
 import inspect
 import itertools
 import json
-import platform
 import random
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import partial
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 import fastai.vision.all as fv
@@ -30,7 +28,7 @@ from .callbacks import (CachedTrunk, LogLines, OnValid, RunRecorder, autocast_as
                                   own_callbacks)
 from .files import atomic_write, check_choice, runs_dir
 from .models import get_model, save_model
-from .settings import make, make_all, spell
+from .settings import make, make_all
 
 # %% ../nbs/33_training.ipynb #abe2e11e
 class ChannelsLast(fv.Transform):
@@ -180,8 +178,6 @@ def _same_maps(learn, cbs):
     return bool(usual and tfms <= still and quiet and learn.model.meta['pretrained'])
 
 # %% ../nbs/33_training.ipynb #aea5f223
-_VERSIONED = ['digits_kit', 'torch', 'torchvision', 'fastai', 'timm', 'numpy', 'Pillow']  # they decide a result
-
 def _new_folder(name):
     "A folder of the runs that did not exist before."
     runs = runs_dir()
@@ -191,24 +187,6 @@ def _new_folder(name):
         with suppress(FileExistsError):
             path.mkdir()
             return path
-
-def _spelled(learn, version):
-    "What the learner is made of, in words; what one maker made stands there once."
-    tfms = [words for words, _ in itertools.groupby(spell(list(learn.dls.train.after_batch.fs), exact=False))]
-    return {'batch_tfms': tfms, 'loss_func': spell(learn.loss_func, exact=False),
-            'opt_func': spell(learn.opt_func, exact=False), 'callbacks': learn.run_recorder.used, 'version': version}
-
-def _run_record(learn, recorder):
-    "What can be read off the learner after training."
-    return {**{k: v for k, v in learn.model.meta.items() if k not in ('mean', 'std', 'kit', 'run')},
-            'normalization': {k: learn.model.meta[k] for k in ('mean', 'std')}, 'seed': torch.initial_seed(),
-            'n_params': sum(p.numel() for p in learn.model.parameters()), 'data': learn.dls.record,
-            'phases': [phase | {'lrs': phase['lrs'][::1 + len(phase['lrs'])//100]}  # at most about 100
-                       for phase in recorder.phases if phase['batches']],
-            'history': recorder.history, 'kept': recorder.kept(learn), 'device': str(learn.dls.device),
-            'threads': torch.get_num_threads(), 'processes': max(1, fv.num_distrib()),
-            'versions': {'python': platform.python_version(), 'system': platform.system(),
-                         **{name: version_of(name) for name in _VERSIONED}}}
 
 # %% ../nbs/33_training.ipynb #3dbf3b55
 _PASSED_ON = {*inspect.signature(Learner.fine_tune).parameters} - {'self', 'lr_max', 'start_epoch'}  # to fastai
@@ -290,7 +268,7 @@ def record_run(
     if fv.rank_distrib(): return None
     recorder = learn.run_recorder
     started = recorder.started or datetime.datetime.now().astimezone()
-    record = _spelled(learn, version) | _run_record(learn, recorder)
+    record = recorder.record(learn) | {'version': version}
     run = _new_folder(f"{started:%Y%m%d-%H%M%S}-{name}")
     learn.model.meta['run'], recorder.started = run.name, None
     save_model(learn.model, run/'model.safetensors')
