@@ -11,6 +11,7 @@ import inspect
 import itertools
 import json
 import random
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -116,28 +117,32 @@ def _plot_finder(lrs, losses, suggested):
            ylim=(lowest - margin, level + 2*margin))
     return ax
 
-def _curve(recorder):
+def _curve(recorder, num_it):
     "Learning rates and smoothed losses of a finder, up to the first loss that is no number."
     losses = list(itertools.takewhile(np.isfinite, map(float, recorder.losses)))
-    if len(losses) >= 20: return recorder.lrs[:len(losses)], losses
-    raise ValueError(f"The loss must be a number, got NaN or infinity after {len(losses)} batches. "
-                     "Look at `learn.loss_func`, and at the images with `learn.dls.show_batch()`.")
+    if len(losses) > num_it//3: return recorder.lrs[:len(losses)], losses
+    raise ValueError(f"The loss must stay finite for a third of the {num_it} batches or more, got NaN or an explosion "
+                     f"after {len(losses)}. Look at `learn.loss_func`, and at the images: `learn.dls.show_batch()`.")
+
+_BASE_LR = 2e-3  # of `fine_tune`
 
 def find_lr(
     learn:Learner, # Its weights are the same afterwards, even when it is stopped
     num_it:int=100, # Batches to try at most, at least 30
-)->float: # The suggested `base_lr`, fastai's `lrs.valley`
+)->float: # The suggested `base_lr`, fastai's `lrs.valley`; with a warning 2e-3, where the loss never falls
     "Find a learning rate, and plot how (Smith 2015)."
     if num_it < 30: raise ValueError(f"`num_it` must be at least 30, got {num_it!r}. Leave it away to take 100.")
     with _as_before(learn), autocast_as_before(), no_bar_in_a_log(learn):
         learn.lr_find(num_it=num_it, show_plot=False, suggest_funcs=None)
-    lrs, losses = _curve(learn.recorder)
+    lrs, losses = _curve(learn.recorder, num_it)
     (level, lowest), used = _fall(losses), slice(num_it//10, -5)
-    suggested = fv.valley(torch.tensor(lrs[used]), torch.tensor(losses[used]), num_it)[0] if lowest < .98*level else None
+    suggested, _ = fv.valley(torch.tensor(lrs[used]), torch.tensor(losses[used]), num_it)
+    if lowest >= .98*level: suggested = None
     _plot_finder(lrs, losses, suggested)
     if suggested: return suggested
-    raise ValueError(f"The loss must fall by 2 % or more, got {level:.3g} at first and {lowest:.3g} at best. No learning "
-                     f"rate can be read off: try num_it={3*num_it}, or leave `base_lr` away in `fine_tune`.")
+    warnings.warn(f"The loss never falls by 2 % (from {level:.3g} to {lowest:.3g} at best): no rate can be read off. "
+                  f"This is fine_tune's own, {_BASE_LR}. Or try more batches, num_it={3*num_it}.", stacklevel=2)
+    return _BASE_LR
 
 # %% ../nbs/33_training.ipynb #d0d012f2
 class KeepBest(OnValid):
@@ -147,7 +152,8 @@ class KeepBest(OnValid):
     epochs, moved = 0, False
     def before_train(self):
         super().before_train()
-        if self.trains and self.kept is None: self._compare(measure(self.learn.model, self.learn.dls.valid, self.loss_func))
+        start = self.trains and self.kept is None
+        if start: self._compare(measure(self.learn.model, self.learn.dls.valid, self.loss_func))
         self.moved |= self.trains
 
     def after_epoch(self):
@@ -204,9 +210,9 @@ def read_run(
 def _check_learner(learn):
     "Raise unless the learner trains on what its model file will say."
     if not hasattr(getattr(learn, 'model', None), 'meta') or not hasattr(learn.dls, 'record'):
-        raise TypeError(f"`learn` must come from `get_learner`, got {type(learn).__name__} without a description of its "
-                        "model and data. Call `get_learner(dls, arch)` with `dls` from `get_dls` and a function that "
-                        "returns your network; fastai's own `learn.fine_tune` trains this one, without a record.")
+        raise TypeError(f"`learn` must come from `get_learner`, got {type(learn).__name__} without a description of "
+                        "its model and data. Call `get_learner(dls, arch)` with `dls` from `get_dls` and a function "
+                        "that returns your network; fastai's own `learn.fine_tune` trains this one, without a record.")
     norms = [norm for norm in learn.dls.train.after_batch.fs if isinstance(norm, fv.Normalize)]
     stats = [[part.flatten().tolist() for part in (norm.mean, norm.std)] for norm in norms]
     true = [learn.model.meta[key] for key in ('mean', 'std')]
@@ -255,7 +261,7 @@ def _check_numbers(epochs, base_lr, freeze_epochs, others):
 def fine_tune(
     learn:Learner, # From `get_learner`
     epochs:int, # Epochs with the whole network learning; 0 (and no `freeze_epochs`) = keep the weights as they are
-    base_lr:float=2e-3, # Learning rate, by custom what `find_lr` suggests
+    base_lr:float=_BASE_LR, # Learning rate, by custom what `find_lr` suggests
     freeze_epochs:int=1, # Epochs before that with only the head learning
     name:str='run', # Short name of the run, such as `'a3'`
     seed:int=42, # For shuffles, augmentations and dropout
