@@ -211,8 +211,8 @@ def _check_learner(learn):
     "Raise unless the learner trains on what its model file will say."
     if not hasattr(getattr(learn, 'model', None), 'meta') or not hasattr(learn.dls, 'record'):
         raise TypeError(f"`learn` must come from `get_learner`, got {type(learn).__name__} without a description of "
-                        "its model and data. Call `get_learner(dls, my_net, head=None, pretrained=False)`, where `dls` comes "
-                        "from `get_dls` and my_net() returns your network. fastai's own `learn.fine_tune` trains "
+                        "its model and data. Call `get_learner(dls, my_net, head=None, pretrained=False)`, where `dls` "
+                        "comes from `get_dls` and my_net() returns your network. fastai's own `learn.fine_tune` trains "
                         "this one, without a record.")
     norms = [norm for norm in learn.dls.train.after_batch.fs if isinstance(norm, fv.Normalize)]
     stats = [[part.flatten().tolist() for part in (norm.mean, norm.std)] for norm in norms]
