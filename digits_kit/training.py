@@ -128,10 +128,10 @@ _BASE_LR = 2e-3  # of `fine_tune`
 
 def find_lr(
     learn:Learner, # Its weights are the same afterwards, even when it is stopped
-    num_it:int=100, # Batches to try at most, at least 30
+    num_it:int=100, # Batches to try at most, at least 20
 )->float: # The suggested `base_lr`, fastai's `lrs.valley`; with a warning 2e-3, where the loss never falls
     "Find a learning rate, and plot how (Smith 2015)."
-    if num_it < 30: raise ValueError(f"`num_it` must be at least 30, got {num_it!r}. Leave it away to take 100.")
+    if num_it < 20: raise ValueError(f"`num_it` must be at least 20, got {num_it!r}. Leave it away to take 100.")
     with _as_before(learn), autocast_as_before(), no_bar_in_a_log(learn):
         learn.lr_find(num_it=num_it, show_plot=False, suggest_funcs=None)
     lrs, losses = _curve(learn.recorder, num_it)
