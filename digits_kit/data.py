@@ -24,7 +24,7 @@ from PIL import Image
 
 from .files import atomic_write, cache_dir, check_choice, data_dir, file_sha256, named_folder
 from .folder import NUMBERS, is_hidden, read_manifest
-from .photos import RESIZE_METHODS, as_rgb, check_size, fit_image, load_image, raw_hint
+from .photos import RESIZE_METHODS, as_rgb, check_size, fit_image, open_photo, raw_hint
 from .processes import try_all
 from .sample import get_sample
 from .settings import make_all
@@ -47,7 +47,7 @@ def find_root(
                             f"`root`, or in DIGITS_DATA, or leave both away to use the drawn sample.{raw_hint(path)}")
 
 # %% ../nbs/30_data.ipynb #de736f70
-_PIXELS = 2  # one more whenever `load_image` makes other pixels of a photo
+_PIXELS = 2  # one more whenever `open_photo` makes other pixels of a photo
 
 class ImageCache(Transform):
     "Images decoded and resized once, stored by content and size; what is no path is resized and not kept."
@@ -77,7 +77,7 @@ class ImageCache(Transform):
 
     def _make(self, path, sha256):
         "Decode one photo and keep it: in the cache, and in memory where the cache refuses."
-        pixels = np.array(load_image(path, self.size, self.resize))
+        pixels = np.array(open_photo(path, self.size, self.resize))
         try:
             with atomic_write(self._file(sha256)) as f: f.write(pixels.tobytes())
         except OSError as e:

@@ -20,7 +20,7 @@ from pathlib import Path
 from fastcore.script import call_parse
 
 import digits_kit
-from .files import Finding, atomic_write, cache_dir, named_folder, runs_dir
+from .files import Finding, as_command, atomic_write, cache_dir, named_folder, runs_dir
 
 # %% ../nbs/70_doctor.ipynb #60c5da74
 def _examine(
@@ -274,11 +274,11 @@ _LOOKS = [_look_at_python, _look_at_packages, _look_at_torch, _look_at_gpu, _loo
 @call_parse
 def digits_doctor():
     "Print what a helper needs to see first: versions, torch, GPU, folders, weights, data. Exit 1 on a problem."
-    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')  # a file on Windows
     verdicts = []
-    for look in _LOOKS:
-        found = _examine(look)
-        print(found, flush=True)
-        verdicts.append(found.verdict)
+    with as_command('digits_doctor', 'It changes nothing.'):
+        for look in _LOOKS:
+            found = _examine(look)
+            print(found, flush=True)
+            verdicts.append(found.verdict)
     print(f'{len(_LOOKS)} checks, problems: {verdicts.count("problem")}, notes: {verdicts.count("note")}')
     if 'problem' in verdicts: raise SystemExit(1)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['atomic_write', 'file_sha256', 'project_dir', 'named_folder', 'data_dir', 'runs_dir', 'cache_dir', 'check_choice',
-           'Finding', 'is_watched', 'progress', 'stop']
+           'Finding', 'is_watched', 'progress', 'as_command']
 
 # %% ../nbs/00_files.ipynb #0830a4b5
 import difflib
@@ -173,10 +173,16 @@ def progress(
     return _in_lines(items, desc, total, unit)
 
 # %% ../nbs/00_files.ipynb #93dd9999
-def stop(
-    message:str, # Why, and what to do
-    status:int=2, # Exit status: 2 = wrong words, 1 = went wrong on the way, 130 = Ctrl-C
+@contextmanager
+def as_command(
+    name:str, # Of the command
+    after_ctrl_c:str, # What holds when somebody has stopped it
 ):
-    "End a command: a line on the error output, and an exit status."
-    print(message, file=sys.stderr, flush=True)
+    "Let a block end as a command does: where something is wrong, with a line on the error output and an exit status."
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')  # a file on Windows
+    try: yield
+    except KeyboardInterrupt: status, why = 130, f'\n{name}: interrupted. {after_ctrl_c}'
+    except (OSError, ValueError, RuntimeError) as e: status, why = 2, f'{name}: {e}'
+    else: return
+    print(why, file=sys.stderr, flush=True)
     raise SystemExit(status)

@@ -18,7 +18,7 @@ from fastcore.script import call_parse
 from safetensors import SafetensorError, safe_open
 
 import digits_kit
-from .files import Finding, data_dir, named_folder, project_dir, runs_dir, stop
+from .files import Finding, as_command, data_dir, named_folder, project_dir, runs_dir
 from .folder import is_image
 from .notebooks import read_notebook, run_notebook
 
@@ -159,15 +159,13 @@ def digits_a5(
 ):
     "Run the a5 notebook from the first photo to the conclusion, and write it with its results."
     began = time.perf_counter()
-    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')  # a file on Windows
-    try:
+    with as_command('digits_a5', 'Earlier runs and the photos are as they were; start it again when you like.'):
         _set_places(data, out)
         path = Path(notebook or _find_a5()).expanduser().resolve()
         print(f'Running {path}\n(two to four minutes on a laptop; Ctrl-C stops it, earlier runs stay as they are)', flush=True)
         done = run_notebook(path, os.environ['DIGITS_RUNS'])
-    except (OSError, ValueError, RuntimeError) as e: stop(f'digits_a5: {e}')
-    except KeyboardInterrupt: stop('\ndigits_a5: interrupted. Earlier runs and the photos are as they were; '
-                                   'start it again when you like.', 130)
     written = '\n  '.join(str(path) for path in (done.notebook, done.page) if path)
     print(f'\n{_shown_table(done.nb)}\n{time.perf_counter() - began:.0f} s. Written:\n  {written}', flush=True)
-    if done.error: stop(f'\ndigits_a5: a cell failed: {done.error}\nThe cell and the error stand in the notebook above.', 1)
+    if not done.error: return
+    print(f'\ndigits_a5: a cell failed: {done.error}\nThe cell and the error stand in the notebook above.', file=sys.stderr)
+    raise SystemExit(1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .dice import Dice, box_mean, fill_polygon, length, sum_2x2, turn, unit
+from .dice import KeyedDice, box_mean, fill_polygon, length, sum_2x2, turn, unit
 from .folder import NUMBERS
 from .poses import ARM, PALM, RADII, SLEEVE, get_flesh, get_person, get_pose, get_views
 from .rooms import Scene, check_drawing, make_room, mean_light
@@ -263,10 +263,10 @@ def draw_hand(
         raise ValueError(f"`n` must be a whole number from 0 to 5, got {n!r}. A hand has five fingers.")
     person, scene, burst = (seed if o is None else o for o in (person, scene, burst))
     check_drawing(size, difficulty, seed=seed, person=person, scene=scene, burst=burst)
-    (h, w), where, dice, wiggle = size, Scene(scene, size, difficulty), Dice(3, n, burst), Dice(4, seed)
+    (h, w), where, dice, wiggle = size, Scene(scene, size, difficulty), KeyedDice(3, n, burst), KeyedDice(4, seed)
     pose = get_pose(n, get_person(person, scene), dice)
     for view in get_views(pose, where.persp, where.d, dice, wiggle):
-        view.place(pose, where.d, 2*h, 2*w, Dice(8, n, burst), Dice(9, seed))
+        view.place(pose, where.d, 2*h, 2*w, KeyedDice(8, n, burst), KeyedDice(9, seed))
         z, part = _solid(view, pose, 2*h, 2*w)
         if _seen(part, view, pose): break
     tips = np.where(pose.up[:, None], view(pose.joints[:, 3])[0][:, :2]/2, np.nan).astype(_F)

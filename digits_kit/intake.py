@@ -22,7 +22,7 @@ from .files import atomic_write, check_choice, progress
 from .folder import NUMBERS, check_split, is_image, read_rows, sort_labels
 from .frames import VIDEO_SUFFIXES, Tally, distinct_frames, get_begin, get_duration, read_frames
 from .landing import lock_folder, quarantine
-from .photos import as_jpeg, exif_facts, fit_image, load_image
+from .photos import as_jpeg, exif_facts, fit_image, open_photo
 from .sessions import PHOTO_SIZE, SITTING, Session, get_labels, get_time
 
 # %% ../nbs/24_intake.ipynb #c602e740
@@ -136,9 +136,8 @@ def _read_labels(parts, labels):
 def _check_split(source, split, names):
     "Raise if a folder in `source` says that its files are for another split."
     other = {part for name in names for part in name.split('/')[:-1] if _is_split(part)} - {split}
-    if other:
-        raise ValueError(f"{source} holds photos of {min(other)}, which must not go to {split}. "
-                         "Give the folder of one split, or of one label.")
+    if other: raise ValueError(f"{source} holds photos of {min(other)}, which must not go to {split}. "
+                               "Give the folder of one split, or of one label.")
 
 def _check_labels(source, target, found):
     "Raise unless the labels `found` for each file fit the target."
@@ -233,7 +232,7 @@ def read_shots(
             continue
         if source.label != before[1] or taken_at - before[0] >= timedelta(seconds=_PAUSE): group += 1
         before = taken_at, source.label
-        load = lambda path=source.path: _reduce(load_image(path))
+        load = lambda path=source.path: _reduce(open_photo(path))
         yield Shot(source.name, source.label, taken_at, camera, group, load)
 
 # %% ../nbs/24_intake.ipynb #cf86e96b

@@ -17,7 +17,7 @@ from torch import nn
 
 from .files import atomic_write, file_sha256, progress, project_dir, runs_dir
 from .folder import find_images, is_hidden
-from .loading import get_xb, load_model
+from .loading import get_xb, open_model
 from .models import eval_mode
 from .scores import score
 from .training import read_run
@@ -107,7 +107,7 @@ def predict(
     "What `model` says about every one of `images`."
     if not isinstance(model, nn.Module) or not hasattr(model, 'meta'):
         raise TypeError(f"`model` must be a network with `.meta`, got {type(model).__name__}. "
-                        "Give `learn.model` or `load_model(path)`.")
+                        "Give `learn.model` or `open_model(path)`.")
     if bs < 1: raise ValueError(f"`bs` must be at least 1, got {bs!r}. Leave it away to take 64.")
     vocab, columns = list(model.meta['vocab']), [f'prob_{label}' for label in model.meta['vocab']]
     rows = _get_rows(images, vocab)
@@ -149,7 +149,7 @@ def evaluate(
 )->pd.DataFrame: # The predictions on `images`
     "Predict `images` with the model of a run, and keep the rows with it."
     run = _run_folder(run)
-    preds = rows = predict(load_model(run/'model.safetensors', arch), images)
+    preds = rows = predict(open_model(run/'model.safetensors', arch), images)
     if (run/'predictions.csv').exists():
         old = read_predictions(run)
         if list(old) != list(preds) or set(old.model) - set(preds.model):

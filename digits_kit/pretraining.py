@@ -8,7 +8,6 @@ __all__ = ['get_batch', 'TaughtModel', 'get_losses', 'update_mean', 'pretrain', 
 # %% ../nbs/36_pretraining.ipynb #ed487209
 import hashlib
 import platform
-import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -26,10 +25,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
-from .files import atomic_write, cache_dir, progress, runs_dir, stop
+from .files import as_command, atomic_write, cache_dir, progress, runs_dir
 from .folder import NUMBERS
 from .hands import draw_hand
-from .models import arch_name, eval_mode, get_model, read_model, save_model
+from .models import arch_name, build_model, eval_mode, read_model, write_model
 from .recipes import change_room
 from .variations import MAPS, PICTURE, get_hands, get_rooms, move_hands, photograph, renderer_id, tip_maps
 
@@ -63,7 +62,7 @@ class TaughtModel(nn.Module):
         arch:str|Callable='test_resnet', # As `arch_name` takes it; a convolutional network
     ):
         super().__init__()
-        self.model, self.take = get_model(_VOCAB, arch, pretrained=False, size=PICTURE), None
+        self.model, self.take = build_model(_VOCAB, arch, pretrained=False, size=PICTURE), None
         if not self.model.meta['head']: raise ValueError("`arch` must return a trunk with maps (B,C,h,w), got the "
                                                          f"whole network {arch!r}. Let it end before pooling.")
         with eval_mode(self.model), torch.no_grad(): last, inner = self._look(torch.zeros(1, 3, *PICTURE))
@@ -251,7 +250,7 @@ def pretrain(
         if state.exists(): _load_state(run, state)
         _train(run, state, path.with_suffix('.csv'), settings)
         run.mean.meta['hands'] = settings
-        save_model(run.mean, path)
+        write_model(run.mean, path)
     state.unlink(missing_ok=True)
     return path
 
@@ -292,11 +291,8 @@ def digits_pretrain(
     out:str='', # Folder for weights and table; empty = hands/ in DIGITS_RUNS, else in runs/
 ):
     "Teach a network to count drawn hands, so that pretrained='hands' finds it. The same command goes on after a kill."
-    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')  # a file on Windows
-    try:
+    with as_command('digits_pretrain', 'The same command goes on.'):
         images = _n_images(arch, minutes, images)
         place = f' --out {out}' if out else ''
         print(f'The same again: digits_pretrain {arch} --images {images} --seed {seed}{place}', flush=True)
         print(f'Weights: {pretrain(arch, images, seed, out or None)}')
-    except KeyboardInterrupt: stop('\ndigits_pretrain: interrupted. The same command goes on.', 130)
-    except (ValueError, OSError) as e: stop(f'digits_pretrain: {e}')

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from fastcore.basics import patch
 
-from .dice import LINEAR, Dice, box_mean, cos_sin, fill_polygon, sum_2x2
+from .dice import LINEAR, KeyedDice, box_mean, cos_sin, fill_polygon, sum_2x2
 
 _F = np.float32
 
@@ -22,7 +22,7 @@ class Scene:
         size:tuple[int,int], # Height and width in pixels
         difficulty:float, # 0 … 1
     ):
-        self.size, self.d, self.dice = size, float(difficulty), Dice(2, seed)
+        self.size, self.d, self.dice = size, float(difficulty), KeyedDice(2, seed)
         d, dice = self.d, self.dice
         angle, height = dice.u(-180, 180) if dice.u() < .3*d else dice.u(-150, -30), dice.u(20, 70) - 10*d
         (c, s), (flat, up), warm = cos_sin(angle), cos_sin(height), dice.u(-.5, .5)*(.3 + .7*d)
@@ -177,7 +177,7 @@ def _furnish(dice, wiggle, h, w, d):
 # %% ../nbs/10_rooms.ipynb #37a7f0d6
 @patch
 def room(self:Scene,
-    wiggle:Dice, # What differs from frame to frame
+    wiggle:KeyedDice, # What differs from frame to frame
 )->list[np.ndarray]: # Linear light: red, green, blue, each `(H,W)` float32
     "The room in uneven light. It takes from the scene's `dice`: ask once."
     (h, w), d, dice, lut = self.size, self.d, self.dice, LINEAR.astype(_F)
@@ -246,7 +246,7 @@ def _camera(planes, scene, wiggle):
 @patch
 def photo(self:Scene,
     planes:list[np.ndarray], # Linear light: red, green, blue, each `(H,W)` float32
-    wiggle:Dice, # What differs from frame to frame
+    wiggle:KeyedDice, # What differs from frame to frame
     before:float, # Mean brightness that the camera goes by
     hand:float, # Brightness of what must be neither black nor blown out
 )->np.ndarray: # `(H,W,3)` uint8, RGB
@@ -281,7 +281,7 @@ def draw_room(
 )->np.ndarray: # Picture, `(H,W,3)` uint8, RGB
     "Draw a room in which nobody raises a hand."
     check_drawing(size, difficulty, seed=seed)
-    scene, wiggle = Scene(seed, size, difficulty), Dice(4, seed)
+    scene, wiggle = Scene(seed, size, difficulty), KeyedDice(4, seed)
     room = scene.room(wiggle)
     bright = mean_light(room)
     return scene.photo(room, wiggle, bright, bright)

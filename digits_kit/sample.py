@@ -16,7 +16,7 @@ from pathlib import Path
 from joblib import Parallel, delayed
 from PIL import Image
 
-from .dice import Dice
+from .dice import KeyedDice
 from .files import cache_dir, check_choice, progress
 from .folder import NUMBERS
 from .hands import draw_hand
@@ -37,7 +37,7 @@ def _save(root, path, **draw):
 # %% ../nbs/13_sample.ipynb #c0c3c09e
 def _job(i, seed, counts, size, difficulty):
     "The arguments of hand number `i`: who draws it and when does not matter."
-    dice = Dice(7, seed, i)
+    dice = KeyedDice(7, seed, i)
     n, one = dice.pick(list(counts)), dice.i(0, 2**31)
     return dict(n=n, seed=one, size=size, difficulty=dice.u() if difficulty is None else difficulty)
 
@@ -124,6 +124,6 @@ def draw_folder(
         raise FileExistsError(f"`root` must be a new or empty folder, got {root}. Take another, or empty it.")
     for k, (split, n_imgs) in enumerate([('train', n_train), ('valid', n_valid), ('production', n_production)]):
         for n, i in ((NUMBERS.index(label), i) for label in labels for i in range(n_imgs)):
-            one = Dice(10, seed, k, n, i).i(0, 2**31)
+            one = KeyedDice(10, seed, k, n, i).i(0, 2**31)
             _save(root, f'{split}/{NUMBERS[n]}/{i:08}.jpg', n=n, seed=one, size=size, difficulty=difficulty)
     return root

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from digits_kit.data import get_dls
-from digits_kit.loading import load_model
+from digits_kit.loading import open_model
 from digits_kit.sample import draw_folder
 from digits_kit.training import fine_tune, get_learner
 
@@ -52,7 +52,7 @@ def load_all(folder):
     torch.load = refuse
     for head in HEADS:
         expected = json.loads((folder/f'{head}.json').read_text(encoding='utf-8'))
-        model = load_model(folder/expected['file'])
+        model = open_model(folder/expected['file'])
         assert model.meta == expected['meta'], model.meta
         print(f'{head} {np.abs(np.subtract(probabilities(model), expected["probabilities"])).max():.1e}')
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from digits_kit.folder import list_images
 from digits_kit.hands import draw_hand
-from digits_kit.photos import load_image
+from digits_kit.photos import open_photo
 from digits_kit.sample import draw_folder
 
 SIZE = (96, 128)
@@ -52,7 +52,7 @@ def train(root, cache): return result(start(root, cache))
 def check_cache(cache, photos):
     "Each photo is in the cache once, whole and right, and nothing else is."
     kept = [o for o in cache.rglob('*') if o.is_file() and 'images' in o.parts]
-    expected = sorted(np.asarray(load_image(o, SIZE)).tobytes() for o in photos)
+    expected = sorted(np.asarray(open_photo(o, SIZE)).tobytes() for o in photos)
     assert sorted(o.read_bytes() for o in kept) == expected
 
 

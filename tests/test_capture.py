@@ -22,7 +22,7 @@ from digits_kit.folder import read_rows
 from digits_kit.frames import MIN_CHANGE, frame_change, thumbnail
 from digits_kit.hands import draw_hand
 from digits_kit.landing import lock_folder
-from digits_kit.photos import load_image
+from digits_kit.photos import open_photo
 
 COMMAND = 'from digits_kit.command import digits_capture; raise SystemExit(digits_capture())'
 ADDING = '''
@@ -351,7 +351,7 @@ def test_phone_video(tmp_path, phone_video):
     assert status == 0
     rows = check_folder(tmp_path/'whole')
     assert 25 < len(rows) <= 30
-    photos = [load_image(tmp_path/'whole'/o['path']) for o in rows]
+    photos = [open_photo(tmp_path/'whole'/o['path']) for o in rows]
     assert {o.size for o in photos} == {(480, 640)}
     for photo in photos: assert min(frame_change(thumbnail(photo), thumbnail(o)) for o in poses) < MIN_CHANGE
     assert len({o['session'] for o in rows}) == 1

@@ -25,9 +25,9 @@ assert 'torch' not in sys.modules, 'import digits_kit has imported torch'
 WEIGHTS = '''
 from pathlib import Path
 import digits_kit
-from digits_kit.models import get_model
+from digits_kit.models import build_model
 for file in (Path(digits_kit.__file__).parent/'weights').glob('*.safetensors'):
-    get_model(['one', 'two', 'three', 'four', 'five'], file.stem.removesuffix('-hands'))
+    build_model(['one', 'two', 'three', 'four', 'five'], file.stem.removesuffix('-hands'))
     print(file.name)
 '''
 
