@@ -120,7 +120,7 @@ def _plot_finder(lrs, losses, suggested):
 def _curve(recorder, num_it):
     "Learning rates and smoothed losses of a finder, up to the first loss that is no number."
     losses = list(itertools.takewhile(np.isfinite, map(float, recorder.losses)))
-    if len(losses) > num_it//3: return recorder.lrs[:len(losses)], losses
+    if len(losses) >= num_it//3 + 5: return recorder.lrs[:len(losses)], losses
     raise ValueError(f"The loss must stay finite for a third of the {num_it} batches or more, got NaN or an explosion "
                      f"after {len(losses)}. Look at `learn.loss_func`, and at the images: `learn.dls.show_batch()`.")
 
