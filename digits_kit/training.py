@@ -132,6 +132,8 @@ def find_lr(
     num_it:int=100, # Batches to try at most, at least 20
 )->float: # The suggested `base_lr`, fastai's `lrs.valley`; with a warning 2e-3, where the loss never falls
     "Find a learning rate, and plot how (Smith 2015)."
+    if not isinstance(learn, Learner):
+        raise TypeError(f"`learn` must be a `Learner`, as `get_learner(dls)` returns it, got {type(learn).__name__}.")
     if num_it < 20: raise ValueError(f"`num_it` must be at least 20, got {num_it!r}. Leave it away to take 100.")
     with _as_before(learn), autocast_as_before(), no_bar_in_a_log(learn):
         learn.lr_find(num_it=num_it, show_plot=False, suggest_funcs=None)
@@ -207,6 +209,8 @@ def read_run(
     run:str|Path, # Folder of a run
 )->dict: # What `fine_tune` wrote
     "The record of a run."
+    if not isinstance(run, (str, Path)):
+        raise TypeError(f"`run` must be the folder of a run, as `fine_tune` returns it, got {type(run).__name__}.")
     path = Path(run)/'run.json'
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: the training was interrupted, or this is no folder of a run.")
