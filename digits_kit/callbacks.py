@@ -112,7 +112,7 @@ def _right(pred, *targs):
 class OnValid(Callback):
     "For callbacks that compare epochs: what each epoch of a training reaches on `valid`."
     trains = False  # `validate`, `get_preds` and the finder fire the same events
-    def before_fit(self): self.whole, self.loss_func, self.trains = self.learn.model, self.learn.loss_func, False
+    def before_fit(self): self.whole, self.plain_loss, self.trains = self.learn.model, self.learn.loss_func, False
     def before_train(self): self.trains = not hasattr(self.learn, 'lr_finder')
 
     def before_validate(self):

@@ -48,13 +48,15 @@ def _look_at_section(name, found):
     return Finding(f'Section {name}', 'problem', todo=todo)
 
 def _look_at_text(nb):
-    "A finding per section, and one for their order."
+    "A finding for the name, one per section, and one for their order."
     found = _own_words(nb)
     order = [name for name in found if name in _SECTIONS]
     right = order == [name for name in _SECTIONS if name in order]
     todo = '' if right else f'Bring the sections into the order {", ".join(_SECTIONS)}.'
     in_order = Finding('Order of the sections', 'ok' if right else 'problem', todo=todo)
-    return [*(_look_at_section(name, found) for name in _SECTIONS), in_order]
+    todo = 'Write your name, group and date there.' if '[replace:' in found.get('', '') else ''
+    author = Finding('Name at the top', 'problem' if todo else 'ok', todo=todo)
+    return [author, *(_look_at_section(name, found) for name in _SECTIONS), in_order]
 
 # %% ../nbs/50_handin.ipynb #8a1cb085
 def _opens(path):

@@ -69,7 +69,7 @@ def _no_weights(name, why):
         why = (f"{why}; behind the proxy of a school, name its certificate file in SSL_CERT_FILE; "
                "on a Mac run 'Install Certificates.command', which came with Python")
     folder = named_folder('DIGITS_WEIGHTS')
-    into = f'DIGITS_WEIGHTS, which is {folder} without it' if folder else 'a folder and name it in DIGITS_WEIGHTS'
+    into = f'{folder} (DIGITS_WEIGHTS), which does not have it' if folder else 'a folder and name it in DIGITS_WEIGHTS'
     return FileNotFoundError(
         f"There are no pretrained weights for {name!r} on this machine ({why}). "
         f"Three ways out: put {name}.safetensors into {into}; "

@@ -155,7 +155,7 @@ class KeepBest(OnValid):
     def before_train(self):
         super().before_train()
         start = self.trains and self.kept is None
-        if start: self._compare(measure(self.learn.model, self.learn.dls.valid, self.loss_func))
+        if start: self._compare(measure(self.learn.model, self.learn.dls.valid, self.plain_loss))
         self.moved |= self.trains
 
     def after_epoch(self):
