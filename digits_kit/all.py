@@ -7,8 +7,8 @@ __all__ = ['build_model', 'cam', 'Capture', 'check_handin', 'compare', 'draw_fol
            'find_weights', 'fine_tune', 'get_dls', 'get_few_tfms', 'get_learner', 'get_sample', 'get_xb', 'grad_cam',
            'KeepBest', 'Markdown', 'open_model', 'open_photo', 'overlay', 'partial', 'pd', 'plot_confusion',
            'plot_cost', 'plot_curves', 'plt', 'predict', 'pretrain', 'quarantine', 'RandomErasing', 'RandomRoom',
-           'rank', 'read_manifest', 'read_run', 'record_run', 'RECIPE', 'restore', 'results_table', 'score',
-           'show_cams', 'sort_labels', 'split_report', 'sweep', 'train_few']
+           'rank', 'read_manifest', 'read_predictions', 'read_run', 'record_run', 'RECIPE', 'restore', 'results_table',
+           'runs_dir', 'score', 'show_cams', 'sort_labels', 'split_report', 'sweep', 'train_few', 'write_model']
 
 # %% ../nbs/59_all.ipynb #f2956cbf
 from functools import partial
@@ -21,14 +21,15 @@ from matplotlib import pyplot as plt
 # %% ../nbs/59_all.ipynb #787c80fa
 from .capture import Capture
 from .data import get_dls
+from .files import runs_dir
 from .folder import read_manifest, sort_labels
 from .handin import check_handin
 from .interpretation import cam, grad_cam, overlay, show_cams
 from .landing import quarantine, restore
 from .loading import get_xb, open_model
-from .models import build_model, eval_mode, find_weights
+from .models import build_model, eval_mode, find_weights, write_model
 from .photos import open_photo
-from .predictions import evaluate, predict, results_table
+from .predictions import evaluate, predict, read_predictions, results_table
 from .pretraining import pretrain
 from .recipes import RECIPE, RandomRoom, get_few_tfms, train_few
 from .sample import draw_folder, get_sample
@@ -42,5 +43,5 @@ _all_ = ['build_model', 'cam', 'Capture', 'check_handin', 'compare', 'draw_folde
          'find_lr', 'find_weights', 'fine_tune', 'get_dls', 'get_few_tfms', 'get_learner', 'get_sample',
          'get_xb', 'grad_cam', 'KeepBest', 'Markdown', 'open_model', 'open_photo', 'overlay', 'partial', 'pd',
          'plot_confusion', 'plot_cost', 'plot_curves', 'plt', 'predict', 'pretrain', 'quarantine',
-         'RandomErasing', 'RandomRoom', 'rank', 'read_manifest', 'read_run', 'record_run', 'RECIPE', 'restore',
-         'results_table', 'score', 'show_cams', 'sort_labels', 'split_report', 'sweep', 'train_few']
+         'RandomErasing', 'RandomRoom', 'rank', 'read_manifest', 'read_predictions', 'read_run', 'record_run', 'RECIPE', 'restore',
+         'results_table', 'runs_dir', 'score', 'show_cams', 'sort_labels', 'split_report', 'sweep', 'train_few', 'write_model']

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import platform
 import time
+import warnings
 from contextlib import contextmanager
 from importlib.metadata import version as version_of
 from types import SimpleNamespace
@@ -146,6 +147,7 @@ def _fingerprint(model):
     "SHA-1 of all weights and buffers."
     sha = hashlib.sha1()
     for values in model.state_dict().values():
+        if not isinstance(values, torch.Tensor): continue
         sha.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha.hexdigest()
 
@@ -189,10 +191,16 @@ class RunRecorder(OnValid):
     order = fv.Recorder.order + 2  # behind the row of an epoch, before all that may stop the training there
     def __init__(self):
         self.phases, self.history, self.validated, self.used, self.started, self.first = [], [], [], [], None, None
+        self.finding = False  # is fastai's finder at work?
 
     def before_fit(self):
         super().before_fit()
         self.phase, self.start = None, time.perf_counter()
+        if self.finding: warnings.warn("`learn.lr_find` was stopped and has left weights of a rate far too high. "
+                                       "Make the learner again; `find_lr(learn)` brings them back.", stacklevel=2)
+        self.finding = hasattr(self.learn, 'lr_finder')
+
+    def after_fit(self): self.finding = False
 
     def before_train(self):
         super().before_train()

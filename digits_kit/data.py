@@ -9,7 +9,6 @@ __all__ = ['find_root', 'ImageCache', 'check_labels', 'data_fingerprint', 'get_d
 import difflib
 import hashlib
 import mmap
-import unicodedata
 import warnings
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from fastai.vision.all import TensorImage, Transform, aug_transforms
 from PIL import Image
 
 from .files import atomic_write, cache_dir, check_choice, data_dir, file_sha256, named_folder
-from .folder import NUMBERS, is_hidden, read_manifest
+from .folder import is_hidden, plain_label, read_manifest
 from .photos import RESIZE_METHODS, as_rgb, check_size, fit_image, open_photo, raw_hint
 from .processes import try_all
 from .sample import get_sample
@@ -47,7 +46,7 @@ def find_root(
                             f"`root`, or in DIGITS_DATA, or leave both away to use the drawn sample.{raw_hint(path)}")
 
 # %% ../nbs/30_data.ipynb #de736f70
-_PIXELS = 2  # one more whenever `open_photo` makes other pixels of a photo
+_PIXELS = 3  # one more whenever `open_photo` makes other pixels of a photo
 
 class ImageCache(Transform):
     "Images decoded and resized once, stored by content and size; what is no path is resized and not kept."
@@ -124,17 +123,12 @@ def _found(df, root, split):
     raise ValueError(f"{root/split/empty[0]} holds no usable image.{_why_none(df, root/split/empty[0])} "
                      "Add photos of that label there, or remove the folder in train and valid.")
 
-def _plain(label):
-    "A label without what people spell differently: capitals, spaces, accents in two parts, numbers as digits."
-    name = unicodedata.normalize('NFKC', label).casefold().strip()
-    return NUMBERS[int(name)] if name.isdecimal() and int(name) < len(NUMBERS) else name
-
 def _check_missing(found, a, b, root):
     "Raise when a label of `a` is not in `b`; one that is only spelled otherwise there is named."
     missing = sorted(found[a] - found[b])
     if not missing: return
-    plain = _plain(missing[0])
-    others = {_plain(other): other for other in found[b] if other not in found[a] or _plain(other) == plain}
+    plain = plain_label(missing[0])
+    others = {plain_label(other): other for other in found[b] if other not in found[a] or plain_label(other) == plain}
     near = difflib.get_close_matches(plain, others, n=1, cutoff=.75)
     if near:
         raise ValueError(f"The label {missing[0]!r} of {a} is spelled {others[near[0]]!r} in {b}. "
@@ -202,6 +196,13 @@ def _check_others(others):
     raise TypeError(f"`item_tfms` must be None, got {names}. The photos are resized once, when they are decoded: "
                     f"write {call}. Augmentations go into `batch_tfms`.")
 
+def _check_sizes(tfms):
+    "The augmentations; raise when one makes images of another size than `get_dls` says."
+    sizes = [tfm.size for tfm in tfms if getattr(tfm, 'size', None) is not None]
+    if not sizes: return tfms
+    raise ValueError(f"`batch_tfms` must leave the images as large as they are, got one with size={sizes[0]}. "
+                     f"Give the size to get_dls: the model file must say it.")
+
 # %% ../nbs/30_data.ipynb #f7f853a8
 def get_dls(
     root:str|Path|None=None, # Data folder; None = `DIGITS_DATA`, else `data/`, else the drawn sample
@@ -221,7 +222,7 @@ def get_dls(
     df = _check_all(root, cache, splitter, crossing, bs)
     valid_idx = np.flatnonzero(df.split == 'valid')
     block = DataBlock(blocks=(TransformBlock(batch_tfms=make_all(IntToFloatTensor)), CategoryBlock), get_x=cache,
-                      get_y=parent_label, splitter=IndexSplitter(valid_idx), batch_tfms=make_all(batch_tfms))
+                      get_y=parent_label, splitter=IndexSplitter(valid_idx), batch_tfms=_check_sizes(make_all(batch_tfms)))
     dls = block.dataloaders([root/path for path in df.path], path=root, bs=bs, num_workers=0)
     dls.record = {'root': str(root), 'source': source, 'n_train': len(df) - len(valid_idx), 'n_valid': len(valid_idx),
                   'fingerprint': data_fingerprint(df), 'left_out': sorted(df.attrs['left_out']),

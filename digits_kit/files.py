@@ -60,7 +60,7 @@ def project_dir(
 # %% ../nbs/00_files.ipynb #8b22249f
 def _as_folder(name, words, start):
     "The path that somebody's words name, read from `start`."
-    bare = re.sub(r'^(["\'])(.*)\1$', r'\2', str(words).strip())
+    bare = re.sub(r'^(["\'“”„‘’])(.*)["\'“”’]$', r'\2', str(words).strip()).strip()
     try: path = start/Path(os.path.expandvars(bare)).expanduser()
     except RuntimeError as e:
         raise FileNotFoundError(f"`{name}` must be the path of a folder, got {words!r}, and whose `~` that is "
@@ -74,7 +74,7 @@ def named_folder(
     variable:str, # Such as `'DIGITS_WEIGHTS'`; in it `~`, `$HOME`, quotes, or a path that begins at the project
 )->Path|None: # Absolute; need not exist yet; None = the variable is not set
     "The folder that an environment variable names."
-    words = os.environ.get(variable, '').strip(' "\'')
+    words = os.environ.get(variable, '').strip(' "\'“”„‘’')
     return _as_folder(variable, os.environ[variable], project_dir()) if words else None
 
 # %% ../nbs/00_files.ipynb #9911dd50

@@ -122,7 +122,7 @@ def check_handin(
     notebook:str|Path|None=None, # The a5 notebook, saved; None = the one this is called from
 )->pd.DataFrame: # A row per finding; columns verdict, where, todo
     "Everything a hand-in needs, and what is still to do."
-    notebook, runs = Path(notebook or _find_notebook()).expanduser().resolve(), [Path(run) for run in runs]
+    notebook, runs = Path(notebook or _find_notebook()).expanduser().resolve(), [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
     findings = [*_look_at_text(read_notebook(notebook)), *(o for run in runs for o in _look_at_run(run)),
                 _look_at_photos(runs), _look_at_git(notebook.parent)]
     todo = sum(finding.verdict == 'problem' for finding in findings)

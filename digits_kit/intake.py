@@ -19,7 +19,7 @@ from typing import NamedTuple
 from PIL import Image, ImageOps
 
 from .files import atomic_write, check_choice, progress
-from .folder import NUMBERS, check_split, is_image, read_rows, sort_labels
+from .folder import NUMBERS, check_split, is_image, plain_label, read_rows, sort_labels
 from .frames import VIDEO_SUFFIXES, Tally, distinct_frames, get_begin, get_duration, read_frames
 from .landing import lock_folder, quarantine
 from .photos import as_jpeg, exif_facts, fit_image, open_photo
@@ -129,9 +129,8 @@ def _pick(source, tally):
 # %% ../nbs/24_intake.ipynb #6e843c5b
 def _read_labels(parts, labels):
     "The labels that the names of folders spell, such as `Two` or `2`."
-    spelled = {str(i): word for i, word in enumerate(NUMBERS)} | {word: word for word in NUMBERS}
-    spelled |= {label.lower(): label for label in labels}
-    return {spelled[part.lower()] for part in parts if part.lower() in spelled}
+    spelled = {plain_label(label): label for label in [*NUMBERS, *labels]}
+    return {spelled[plain_label(part)] for part in parts if plain_label(part) in spelled}
 
 def _check_split(source, split, names):
     "Raise if a folder in `source` says that its files are for another split."

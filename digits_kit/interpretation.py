@@ -159,6 +159,9 @@ def _check_models(models, images, targs):
 
 def _explain(model, images, class_idx):
     "What `model` sees of `images`, its maps and its probabilities."
+    if isinstance(model[1], nn.Identity):
+        raise ValueError("`models` must have a trunk and a head, got the whole network "
+                         f"{model.meta['arch']!r}. Take `grad_cam(model, xb, target_layer=…)` for it.")
     xb = get_xb(model, images)
     maps = (cam if isinstance(model[1], CamHead) else grad_cam)(model, xb, class_idx)
     with torch.no_grad(), eval_mode(model): probs = model(xb).softmax(1)

@@ -31,10 +31,11 @@ def _check_file(path, state, meta, arch):
                          "The file was changed after it was saved: save the model again.")
 
 def open_model(
-    path:str|Path, # File from `write_model`
+    path:str|Path, # File from `write_model`, or the folder of a run
     arch:Callable|None=None, # The function that returns the trunk, for an own architecture only
 )->nn.Sequential: # In eval mode, on the CPU, with `.meta`
     "Build the network of a model file and put its weights in."
+    path = Path(path)/'model.safetensors' if Path(path).is_dir() else path
     state, meta = read_model(path)
     _check_file(path, state, meta, arch)
     model = build_model(meta['vocab'], arch or meta['arch'], meta['head'], False, tuple(meta['size']))
@@ -57,5 +58,6 @@ def get_xb(
     fit = {'size': model.meta['size'], 'resize': model.meta['resize']}
     imgs = [open_photo(o, **fit) if isinstance(o, (str, Path)) else fit_image(as_rgb(o), **fit) for o in images]
     xb = torch.from_numpy(np.stack(imgs)).permute(0, 3, 1, 2)/255
+    if model.meta['head'] is None: xb = xb.contiguous()  # a whole network may flatten with `view`
     mean, std = [torch.tensor(model.meta[key]).view(3, 1, 1) for key in ('mean', 'std')]
     return ((xb - mean)/std).to(next(model.parameters(), xb))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from .files import atomic_write, check_choice, named_folder, runs_dir
-from .folder import NUMBERS
+from .folder import plain_label
 from .photos import check_size
 
 # %% ../nbs/31_models.ipynb #442c7229
@@ -251,15 +251,10 @@ def _add_head(body, name, n_out, head, size):
     return add_head(body.train(), shape[1], n_out, head=custom, pool=len(shape) == 4)
 
 # %% ../nbs/31_models.ipynb #82f86d35
-def _as_word(label):
-    "A label as the kit spells it: `'One'` and `'1'` are `'one'`."
-    text = str(label).strip().casefold()
-    return NUMBERS[int(text)] if text.isdecimal() and int(text) < len(NUMBERS) else text
-
 def _keep_head(model, name, vocab):
     "Take over the head that learned from drawn hands if it knows all labels; whether it did."
     state, meta = read_model(find_weights(name))
-    known, words = [_as_word(label) for label in meta['vocab']], [_as_word(label) for label in vocab]
+    known, words = [*map(plain_label, meta['vocab'])], [*map(plain_label, vocab)]
     if set(words) <= set(known) and len(set(words)) == len(words):
         rows = [known.index(word) for word in words]
         model[1].load_state_dict({key.removeprefix('1.'): v[rows] for key, v in state.items() if key.startswith('1.')})

@@ -75,6 +75,7 @@ _ORIENTATION, _TAKEN, _MODEL, _EXIF = 0x0112, 0x9003, 0x0110, 0x8769
 
 def _in_8_bits(values):
     "Values of any depth, floats too, as uint8."
+    if values.dtype.kind == 'f' and -.5 < values.min() and values.max() < 2: values = values.clip(0, 1)  # sharpened
     low, high = values.min(), values.max()
     if not 0 <= low <= high <= _FULL[-1]:
         raise ValueError(f"the values of a picture must be from 0 to {_FULL[-1]}, got {low:.6g} to {high:.6g}")
@@ -103,6 +104,7 @@ def as_rgb(
     if isinstance(img, bytes): img = Image.open(io.BytesIO(img))
     if hasattr(img, 'detach'): img = img.detach().cpu().numpy()
     if not isinstance(img, Image.Image): img = _from_array(img)
+    img.load()  # Pillow turns some kinds of file, such as TIFF, while it reads them
     turn = _TURNS.get(_orientation(img))
     if img.mode[0] in 'IF': img = _from_array(img)  # 16 or 32 bits, or floats
     if img.has_transparency_data:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .files import atomic_write, file_sha256, progress, project_dir, runs_dir
-from .folder import find_images, is_hidden
+from .folder import find_images, is_hidden, plain_label
 from .loading import get_xb, open_model
 from .models import eval_mode
 from .scores import score
@@ -49,8 +49,8 @@ def _as_path(image):
     raise TypeError(f"`images` must be files, got {type(image).__name__}. "
                     "For pictures in memory take `model.eval()(get_xb(model, images)).softmax(1)`.")
 
-def _file_rows(images, vocab):
-    "A folder or a list of files as rows; the label is the folder's name if it is in `vocab`."
+def _file_rows(images):
+    "A folder or a list of files as rows; the label is the name of the folder that a file lies in."
     if not isinstance(images, (str, Path)):
         files = [_as_path(path) for path in images]
         names = [path.as_posix() for path in files]
@@ -61,12 +61,15 @@ def _file_rows(images, vocab):
     else:
         raise FileNotFoundError(f"`images` must be a folder, got {str(images)!r}. Give single files as a list.")
     rows = pd.DataFrame({'file': files, 'image': names})
-    rows['actual'] = [path.parent.name if path.parent.name in vocab else '' for path in files]
+    rows['actual'] = [path.parent.name for path in files]
     return rows.assign(**dict.fromkeys(_KEPT, ''))
 
 def _get_rows(images, vocab):
-    "The photos to predict as rows: file, image, actual, and what else is known."
-    return _manifest_rows(images) if isinstance(images, pd.DataFrame) else _file_rows(images, vocab)
+    "The photos to predict as rows: file, image, actual (as `vocab` spells it), and what else is known."
+    known, as_table = {plain_label(label): label for label in vocab}, isinstance(images, pd.DataFrame)
+    rows = _manifest_rows(images) if as_table else _file_rows(images)
+    rows['actual'] = [known.get(plain_label(name), name if as_table else '') for name in rows['actual']]
+    return rows
 
 def _read(model, rows):
     "Normalized images and fingerprints of the `rows` that can be read, and these rows."
@@ -198,6 +201,9 @@ def _run_folders(runs):
     elif not isinstance(runs, Iterable):
         raise TypeError(f"`runs` must be a folder of runs or a list of runs, got {type(runs).__name__}. "
                         "Give `runs_dir()`, or what `fine_tune` returned.")
+    else:
+        no_runs = [str(run) for run in runs if not (_run_folder(run)/'run.json').exists()]
+        if no_runs: warnings.warn(f"Not in the table, because they have no run.json: {', '.join(no_runs)}.", stacklevel=3)
     return [run for run in map(_run_folder, runs) if (run/'run.json').exists()]
 
 def results_table(

@@ -48,7 +48,7 @@ def _prepared(dls, meta):
     for dl in copy.loaders:
         dl.after_batch.fs = dl.after_batch.fs.filter(lambda tfm: not isinstance(tfm, (fv.Normalize, BatchChannelsLast)))
     normalize = partial(fv.Normalize.from_stats, meta['mean'], meta['std'])
-    copy.add_tfms(make_all([normalize, BatchChannelsLast]), 'after_batch')
+    copy.add_tfms(make_all([normalize, BatchChannelsLast] if meta['head'] else [normalize]), 'after_batch')
     copy.record = dls.record
     return copy
 
@@ -79,7 +79,7 @@ def get_learner(
     _seed_everything(dls, seed)
     model = build_model(dls.vocab, arch, head, pretrained, tuple(dls.record['size']), dls.record['resize'])
     _check_bs(model, dls.record['size'], dls.record['bs'])
-    model.to(memory_format=torch.channels_last)
+    if model.meta['head']: model.to(memory_format=torch.channels_last)  # a whole network may flatten with `view`
     parts = default_split if model.meta['head'] else fv.trainable_params
     given = {'metrics': fv.accuracy, 'splitter': parts, 'path': runs_dir(), 'loss_func': make(loss_func),
              'opt_func': opt_func, 'wd': wd, 'cbs': [RunRecorder(), *make_all(kwargs.pop('cbs', None))]}
@@ -99,6 +99,7 @@ def _as_before(learn):
         learn.model.load_state_dict(weights)
         learn.model.zero_grad()
         learn.opt = opt
+        if hasattr(learn, 'run_recorder'): learn.run_recorder.finding = False
         if opt: opt.load_state_dict(state)
 
 def _fall(losses):
@@ -248,6 +249,7 @@ def record_run(
     recorder = learn.run_recorder
     started = recorder.started or datetime.datetime.now().astimezone()
     record = recorder.record(learn) | {'version': version}
+    learn.model.meta |= {'size': list(learn.dls.record['size']), 'resize': learn.dls.record['resize']}  # the last ones
     run = _new_folder(f"{started:%Y%m%d-%H%M%S}-{name}")
     learn.model.meta['run'], recorder.started = run.name, None
     write_model(learn.model, run/'model.safetensors')

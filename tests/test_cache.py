@@ -10,7 +10,7 @@ import pytest
 from disk import mounted
 from PIL import Image
 
-from digits_kit.folder import list_images
+from digits_kit.folder import _list_images as list_images
 from digits_kit.hands import draw_hand
 from digits_kit.photos import open_photo
 from digits_kit.sample import draw_folder
