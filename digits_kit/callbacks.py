@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import fastai.vision.all as fv
 import torch
 from fastai.vision.all import Callback, DataLoaders, Learner, MixedPrecision, ParamScheduler
+from fastcore.basics import patch
 from torch import nn
 
 from .files import is_watched, progress
@@ -243,26 +244,30 @@ class RunRecorder(OnValid):
         self.history.append({'epoch': len(self.history)} | _row(self.learn.recorder))
         self.validated.append((self.weights, self.reached))
 
-    def kept(self,
-        learn:Learner, # After the training
-    )->dict: # `epoch` from 1 (0 = the start, None = of no epoch), and what the weights reach on `valid`
-        "Which epoch's weights the learner has."
-        weights = _fingerprint(learn.model)
-        found = [(i, reached) for i, (seen, reached) in enumerate(self.validated, 1) if seen == weights]
-        if found: return {'epoch': found[-1][0]} | found[-1][1]
-        try: reached = measure(learn.model, learn.dls.valid, learn.loss_func)
-        except Exception: reached = {}  # a callback may change the images; the training is not lost for it
-        return {'epoch': 0 if self.first in (None, weights) else None} | reached
+# %% ../nbs/32_callbacks.ipynb #9f34bc2a
+@patch
+def kept(self:RunRecorder,
+    learn:Learner, # After the training
+)->dict: # `epoch` from 1 (0 = the start, None = of no epoch), and what the weights reach on `valid`
+    "Which epoch's weights the learner has."
+    weights = _fingerprint(learn.model)
+    found = [(i, reached) for i, (seen, reached) in enumerate(self.validated, 1) if seen == weights]
+    if found: return {'epoch': found[-1][0]} | found[-1][1]
+    try: reached = measure(learn.model, learn.dls.valid, learn.loss_func)
+    except Exception: reached = {}  # a callback may change the images; the training is not lost for it
+    return {'epoch': 0 if self.first in (None, weights) else None} | reached
 
-    def record(self,
-        learn:Learner, # After the training; with `meta` of the model and `record` of the data
-    )->dict: # For JSON
-        "What was really used, and what came out."
-        meta, phases = learn.model.meta, [phase for phase in self.phases if phase['batches']]
-        return {**{key: value for key, value in meta.items() if key not in ('mean', 'std', 'kit', 'run')},
-                'normalization': {key: meta[key] for key in ('mean', 'std')}, 'seed': torch.initial_seed(),
-                'n_params': sum(p.numel() for p in learn.model.parameters()), 'data': learn.dls.record,
-                **_spelled(learn), 'callbacks': self.used, 'history': self.history, 'kept': self.kept(learn),
-                'phases': [phase | {'lrs': phase['lrs'][::1 + len(phase['lrs'])//100]} for phase in phases],
-                'device': str(learn.dls.device), 'threads': torch.get_num_threads(),
-                'processes': max(1, fv.num_distrib()), 'versions': _versions()}
+# %% ../nbs/32_callbacks.ipynb #ae840aef
+@patch
+def record(self:RunRecorder,
+    learn:Learner, # After the training; with `meta` of the model and `record` of the data
+)->dict: # For JSON
+    "What was really used, and what came out."
+    meta, phases = learn.model.meta, [phase for phase in self.phases if phase['batches']]
+    return {**{key: value for key, value in meta.items() if key not in ('mean', 'std', 'kit', 'run')},
+            'normalization': {key: meta[key] for key in ('mean', 'std')}, 'seed': torch.initial_seed(),
+            'n_params': sum(p.numel() for p in learn.model.parameters()), 'data': learn.dls.record,
+            **_spelled(learn), 'callbacks': self.used, 'history': self.history, 'kept': self.kept(learn),
+            'phases': [phase | {'lrs': phase['lrs'][::1 + len(phase['lrs'])//100]} for phase in phases],
+            'device': str(learn.dls.device), 'threads': torch.get_num_threads(),
+            'processes': max(1, fv.num_distrib()), 'versions': _versions()}

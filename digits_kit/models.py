@@ -157,7 +157,9 @@ def _fastai_body(name, file, pretrained):
     "A trunk of fastai with random weights or those of ImageNet."
     func, short = _fastai_archs[name], name.removeprefix('fastai.')
     try:
-        model = func(pretrained=pretrained and not file)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # torchvision has another word for `pretrained` by now
+            model = func(pretrained=pretrained and not file)
         if file: model.load_state_dict(load_file(file))
     except Exception as e:
         if not pretrained: raise
