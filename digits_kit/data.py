@@ -201,7 +201,7 @@ def _check_sizes(tfms):
     sizes = [tfm.size for tfm in tfms if getattr(tfm, 'size', None) is not None]
     if not sizes: return tfms
     raise ValueError(f"`batch_tfms` must leave the images as large as they are, got one with size={sizes[0]}. "
-                     f"Give the size to get_dls: the model file must say it.")
+                     "Give the size to `get_dls`: the model file must say it.")
 
 # %% ../nbs/30_data.ipynb #f7f853a8
 def get_dls(
