@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['measure', 'find_copies', 'copy_groups']
 
-# %% ../nbs/27_looks.ipynb #b97c1c61
+# %% ../nbs/27_looks.ipynb #eba4d7b7
 import hashlib
 import io
 from itertools import chain
@@ -17,7 +17,7 @@ from PIL import Image
 from .files import progress
 from .photos import as_rgb, exif_facts
 
-# %% ../nbs/27_looks.ipynb #18db2ecb
+# %% ../nbs/27_looks.ipynb #d0306cd9
 _GPS, _EXIF, _ORIENTATION = 0x8825, 0x8769, 0x0112
 _TAGS = {'camera': (0x010F, 0x0110, 0x927C, 0xA431, 0xA433, 0xA434, 0xA435), 'time': (0x0132, 0x9003, 0x9004),
          'owner': (0x013B, 0x013C, 0x8298, 0x9C9D, 0xA430), 'software': (0x0131,),
@@ -47,7 +47,7 @@ def _private(img):
     except Exception: words = set()  # Pillow raises many kinds of error here
     return ', '.join(sorted(words | _info_words(img), key=_WORDS.index))
 
-# %% ../nbs/27_looks.ipynb #9808fffe
+# %% ../nbs/27_looks.ipynb #618e70df
 def _detail(grey, side):
     "The spread of the Laplacian of a grey picture, made `side` × `side`."
     a = np.asarray(grey.resize((side, side), Image.Resampling.HAMMING), np.float32)
@@ -62,7 +62,7 @@ def _light(grey):
                 sharpness=(_detail(grey, 96) + .3)/(_detail(grey, 48) + .3),  # 0.3: what rounding alone makes
                 clipped=float(share[:3].sum() + share[-3:].sum()))
 
-# %% ../nbs/27_looks.ipynb #a356c4c9
+# %% ../nbs/27_looks.ipynb #dbf46aa0
 _THUMB = 32  # pixels a side
 
 def _open(data):
@@ -70,7 +70,8 @@ def _open(data):
     if not data: raise ValueError("is empty. Remove it or copy it again from the camera.")
     try: img = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError: img = None
-    except Exception as e: raise ValueError("is not an image that can be opened. Remove it or save it again as JPEG.") from e
+    except Exception as e:
+        raise ValueError("is not an image that can be opened. Remove it or save it again as JPEG.") from e
     if img is None or img.width*img.height > Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"has more than {Image.MAX_IMAGE_PIXELS/1e6:.0f} million pixels, so it was not decoded. "
                          "Save it again with at most 4000 pixels a side.")
@@ -85,10 +86,10 @@ def _header(img):
     "What is known of an image before its pixels."
     return dict(format=img.format or '', mode=img.mode, turned=_is_turned(img), **exif_facts(img))
 
-# %% ../nbs/27_looks.ipynb #4091bacd
+# %% ../nbs/27_looks.ipynb #5f0ec246
 def measure(
     data:bytes, # Of an image file
-)->dict: # `sha256`, `phash`, `taken_at`, `camera`, `width`, `height`, `format`, `mode`, `turned`, `private`, `light`, …
+)->dict: # As in the table below
     "One photo in numbers, upright; raises `ValueError` with the reason when it cannot be decoded to its end."
     with _open(data) as img:
         known, size = _header(img), sorted(img.size)
@@ -103,8 +104,8 @@ def measure(
     return known | _light(grey) | dict(sha256=hashlib.sha256(data).hexdigest(), phash=str(imagehash.phash(grey)),
                                        width=width, height=height, private=private, thumb=thumb)
 
-# %% ../nbs/27_looks.ipynb #fcb72073
-_BITS, _FAR = 16, .8  # the most bits that differ, and the least correlation of 8×8 pixels
+# %% ../nbs/27_looks.ipynb #4ed0c24e
+_BITS, _FAR = 18, .8  # the most bits that differ, and the least correlation of 8×8 pixels
 
 def _unit(values):
     "Rows without their mean, of length 1; a row without contrast stays 0."
@@ -122,7 +123,7 @@ def _far_alike(bits, far, start, stop):
     i, j = np.nonzero(np.triu(near, 1))
     return i + start, j + start
 
-# %% ../nbs/27_looks.ipynb #84cd08c4
+# %% ../nbs/27_looks.ipynb #1688ea8c
 _TANGENT = .8  # the least share of a picture that lies in the tangent space of its copy
 
 def _axis(side):
@@ -144,7 +145,8 @@ def _points(thumbs):
     "Each picture as a point for `_tangents`: `(n,196)`."
     return _unit(_shrink(thumbs, 16)[:, 1:-1, 1:-1].reshape(len(thumbs), 196))
 
-# %% ../nbs/27_looks.ipynb #48a5af54
+# %% ../nbs/27_looks.ipynb #0abe5712
+_ROUGH = 1.5  # a distance after one step from which on more steps are in vain
 _LOW, _HIGH = np.float32([.85, -.14, .85, -.14]), np.float32([1.18, .14, 1.18, .14])  # zoom, shift along x; along y
 
 def _along(thumbs, zoom, shift, shape):
@@ -167,34 +169,38 @@ def _lay_over(a, b, place):
     gain = _total(over*under)/(_total(over**2) + 1e-3)
     return gain*laid, inside, under - gain*over, under
 
-# %% ../nbs/27_looks.ipynb #799f65b5
+# %% ../nbs/27_looks.ipynb #328ff841
 def _step(laid, inside, rest):
     "How zoom and shift must change for `rest` to shrink."
-    slopes = (_slopes(laid)*inside[:, None]).reshape(len(laid), 4, -1)
+    slopes = (_slopes(laid)*inside[:, None]).reshape(-1, 4, _THUMB**2)
     slopes -= slopes.mean(2, keepdims=True)
     square = slopes@slopes.transpose(0, 2, 1)
     damp = .1 + .0025*np.trace(square, axis1=1, axis2=2)[:, None, None]
-    return np.linalg.solve(square + damp*np.eye(4, dtype=np.float32), slopes@rest.reshape(len(laid), -1, 1))[..., 0]
+    return np.linalg.solve(square + damp*np.eye(4, dtype=np.float32), slopes@rest.reshape(-1, _THUMB**2, 1))[..., 0]
 
 def _largest(rest):
     "The largest mean square of a 4×4 piece of each picture."
     sums = np.pad((rest**2).cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
     return (sums[:, 4:, 4:] - sums[:, :-4, 4:] - sums[:, 4:, :-4] + sums[:, :-4, :-4]).max((1, 2))/16
 
-def _one_way(a, b):
+def _one_way(a, b, steps):
     "How much `a`, laid over `b`, differs where it differs most, in units of the contrast of `b`."
     place = np.tile(np.float32([1, 0, 1, 0]), (len(a), 1))
-    for _ in range(3): place = (place + _step(*_lay_over(a, b, place)[:3])).clip(_LOW, _HIGH)
+    for _ in range(steps): place = (place + _step(*_lay_over(a, b, place)[:3])).clip(_LOW, _HIGH)
     _, inside, rest, under = _lay_over(a, b, place)
     spread = np.sqrt((under**2).sum((1, 2))/inside.sum((1, 2)))
     return np.sqrt(_largest(rest))/spread.clip(8)  # 8 of 255: what has less contrast has little to tell
 
 def _distance(a, b):
-    "How much thumbs differ where they differ most, laid over each other: the better of both ways."
+    "How much thumbs differ where they differ most, laid over each other; far ones roughly."
     a, b = a.astype(np.float32), b.astype(np.float32)
-    return np.minimum(_one_way(a, b), _one_way(b, a))
+    distance = _one_way(a, b, 1)
+    near = distance < _ROUGH
+    a, b = a[near], b[near]
+    distance[near] = np.minimum(_one_way(a, b, 3), _one_way(b, a, 3))
+    return distance
 
-# %% ../nbs/27_looks.ipynb #abc22715
+# %% ../nbs/27_looks.ipynb #539674f8
 _SAME, _BLOCK, _MOST = .62, 64, 50  # the largest distance, rows at a time, candidates of one photo
 
 def _first_like(keys):
@@ -231,9 +237,10 @@ def _same_pictures(phash, thumbs):
     blocks = range(0, len(thumbs), _BLOCK)
     work = Parallel(n_jobs=-1, prefer='threads', return_as='generator')(
         delayed(_in_block)(start, bits, far, points, thumbs) for start in blocks)
-    return np.concatenate([np.zeros((3, 0)), *progress(work, 'Comparing', len(blocks), f'blocks of {_BLOCK} photos')], 1)
+    found = progress(work, 'Comparing', len(blocks), f'blocks of {_BLOCK} photos')
+    return np.concatenate([np.zeros((3, 0)), *found], 1)
 
-# %% ../nbs/27_looks.ipynb #9ce6bc87
+# %% ../nbs/27_looks.ipynb #7821d8e2
 _PLAIN = 2  # grey values: a thumb of less spread shows nothing
 
 def _chain(keys, where, kind):
@@ -252,12 +259,13 @@ def find_copies(
     keys = [b'' if plain else thumb.tobytes() for plain, thumb in zip(thumbs.std((1, 2)) < _PLAIN, thumbs)]
     more, pictures = _chain(keys, files, 'same picture')
     pictures = np.array([i for i in pictures if keys[i]], int)
-    a, b, distance = _same_pictures(df.phash.iloc[files[pictures]], thumbs[pictures])
     where = files[pictures]
-    found = zip(where[a.astype(int)].tolist(), where[b.astype(int)].tolist(), ['same picture']*len(a), distance.tolist())
-    return pd.DataFrame([*rows, *more, *sorted(found, key=lambda row: row[3])], columns=['a', 'b', 'kind', 'distance'])
+    a, b, distance = _same_pictures(df.phash.iloc[where], thumbs[pictures])
+    found = dict(a=where[a.astype(int)], b=where[b.astype(int)], kind='same picture', distance=distance)
+    exact = pd.DataFrame(rows + more, columns=list(found)).astype({'a': int, 'b': int, 'distance': float})
+    return pd.concat([exact, pd.DataFrame(found).sort_values('distance')], ignore_index=True)
 
-# %% ../nbs/27_looks.ipynb #97d2b214
+# %% ../nbs/27_looks.ipynb #292e6e67
 def copy_groups(
     copies, # As `find_copies` gives it
     n:int, # Photos in all
