@@ -33,12 +33,12 @@ def _attempt(func, item):
 def attempt_all(
     func:Callable, # Called with each item; may raise `OSError` or `ValueError`
     items:list, # Such as paths
-    desc:str, # What is being done, such as `'Decoding'`
+    desc:str|None=None, # What is being done, such as `'Decoding'`; None = show no progress
 )->Iterator[tuple]: # `(result,'')` or `(None,reason)` for each item, in their order
     "Call `func` with all items, in threads, and go through what comes of it."
     from joblib import Parallel, delayed  # takes a third of a second: only now
     work = Parallel(n_jobs=-1, prefer='threads', return_as='generator')(delayed(_attempt)(func, item) for item in items)
-    return progress(work, desc, len(items), 'images')
+    return progress(work, desc, len(items), 'images') if desc else work
 
 # %% ../nbs/01_processes.ipynb #ddcc934d
 def try_all(
