@@ -42,14 +42,16 @@ _UNKNOWN = {'person': 'whether valid shows other people than train is not known'
 
 def _crossings(df, by):
     "Groups of the column `by` that stand in more than one split."
-    groups = df[df[by] != ''].groupby(by, sort=True)['split']
-    found = groups.agg([lambda splits: ', '.join(sorted(set(splits))), 'nunique', 'size'])
-    return [(by, key, splits, size) for key, (splits, n, size) in zip(found.index, found.to_numpy()) if n > 1]
+    known = df[df[by] != '']
+    torn = known[known.groupby(by).split.transform('nunique') > 1]
+    return [(by, name, ', '.join(sorted(set(splits))), len(splits)) for name, splits in torn.groupby(by).split]
 
 def _copies(df):
     "Photos that stand in more than one split, by their names there."
-    names = df.drop_duplicates(['sha256', 'split']).groupby('sha256').path.agg(' = '.join)
-    return [('photo', names[sha256], splits, size) for _, sha256, splits, size in _crossings(df, 'sha256')]
+    rows = _crossings(df, 'sha256')
+    once = df[df.sha256.isin([sha256 for _, sha256, *_ in rows])].drop_duplicates(['sha256', 'split'])
+    names = once.groupby('sha256').path.agg(' = '.join)
+    return [('photo', names[sha256], splits, size) for _, sha256, splits, size in rows]
 
 def _list(names):
     "A few names in brackets."
@@ -155,10 +157,12 @@ def choose_valid(
     return chosen
 
 # %% ../nbs/04_splits.ipynb #4670d02d
-def _name(path):
-    "A path as a manifest has it, wherever its folder lies; `''` = it is no photo of the data."
-    parts = Path(path).parts
-    return '' if parts[-4:-3] in [('masks',), ('quarantine',)] else '/'.join(parts[-3:])
+def _name(path, root, known):
+    "A path as the manifest of `root` has it; `''` = it lies elsewhere."
+    if Path(path).as_posix() in known: return Path(path).as_posix()
+    for place in (Path(path).absolute(), Path(path).resolve()):
+        if place.is_relative_to(root): return place.relative_to(root).as_posix()
+    return ''
 
 # %% ../nbs/04_splits.ipynb #23a93895
 @dataclass(repr=False, eq=False)
@@ -169,15 +173,17 @@ class GroupSplit:
     notes:list[str] # How it was made, and why photos are left out
 
     def __call__(self,
-        paths:list[str|Path], # Photos, wherever their folder lies
+        paths:list[str|Path], # Photos of the manifest's folder
     )->tuple[list[int],list[int]]: # Positions in `paths` of train and of valid; of other splits none
         "Split a list of paths."
         split = dict(zip(self.df.path, self.df.split)) | dict.fromkeys(self.left_out, '')
-        names = [*map(_name, paths)]
-        new = [name for name in names if name not in split and name.startswith(('train/', 'valid/'))]
-        if new:
-            raise ValueError(f"`paths` must be photos of the manifest that was split, got {new[0]!r} "
-                             f"({len(new)} such of {len(names)}). Read the manifest again, and split that.")
+        root = self.df.attrs.get('root', '')
+        names = [_name(path, root, split) for path in paths]
+        strange = [str(path) for path, name in zip(paths, names)
+                   if name not in split and name[:6] in ('', 'train/', 'valid/')]
+        if strange:
+            raise ValueError(f"`paths` must be photos of the manifest that was split (of {root}), got {strange[0]!r} "
+                             f"({len(strange)} such of {len(names)}). Read the manifest of that folder, and split it.")
         return tuple([i for i, name in enumerate(names) if split.get(name) == side] for side in ('train', 'valid'))
 
     def __repr__(self): return '\n'.join([*self.notes, str(split_report(self.df))])
