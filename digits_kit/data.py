@@ -186,8 +186,8 @@ _TAKES = 'root, size, bs, resize, batch_tfms, splitter and crossing'
 def _check_others(others):
     "Raise with the call that is meant when something is given that fastai's loaders take."
     tfms, unknown = make_all(others.get('item_tfms')), sorted(set(others) - {'item_tfms'})
-    if unknown: raise TypeError(f"`get_dls` takes {_TAKES}, got {', '.join(unknown)}. For fastai's `valid_pct` and `seed` "
-                                "write splitter=RandomSplitter(valid_pct=.2, seed=42); leave the rest away.")
+    if unknown: raise TypeError(f"`get_dls` takes {_TAKES}, got {', '.join(unknown)}. For fastai's `valid_pct` and "
+                                "`seed` write splitter=split_by(read_manifest(root), valid_pct=.2, seed=42).")
     if not tfms: return
     names = ', '.join(type(tfm).__name__ for tfm in tfms)
     sizes = [(tfm.size[1], tfm.size[0]) for tfm in tfms if hasattr(tfm, 'size')]  # fastai keeps `(w,h)`
@@ -210,7 +210,7 @@ def get_dls(
     bs:int=16, # Images per batch
     resize:str='squish', # One of `RESIZE_METHODS`
     batch_tfms=partial(aug_transforms, max_warp=0), # Makers of augmentations of the batch, one or a list; None = none
-    splitter=None, # fastai splitter over train and valid together; None = the folders
+    splitter=None, # `split_by`, one of `folds`, or a fastai splitter over train and valid together; None = the folders
     crossing:str|None=None, # Why a crossing split is accepted; None = it is refused
     **others # Nothing; `item_tfms` and the like are answered with the call that does the same here
 )->DataLoaders: # With `.record`, what a run record says of the data

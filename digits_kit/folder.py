@@ -184,14 +184,13 @@ def _check_lines(path, lines):
 # %% ../nbs/03_folder.ipynb #aa2b8a9a
 def read_rows(
     root:str|Path, # Data folder
+    data:bytes|None=None, # Of its manifest, where that lies elsewhere, as in a zip; None = read `ROOT/manifest.csv`
 )->list[dict]: # One per row, columns as they stand in the file, `''` = unknown; `[]` without a manifest
-    "The rows of `ROOT/manifest.csv`."
+    "The rows of a manifest."
     path = Path(root)/'manifest.csv'
-    if not path.exists(): return []
-    try: text = _decode(path.read_bytes())
-    except ValueError as e: raise ValueError(f"{path} cannot be read as a table ({e}). {_BEFORE}") from e
-    try: lines = _lines(path, text)
-    except csv.Error as e: raise ValueError(f"{path} cannot be read as a table ({e}). {_BEFORE}") from e
+    if data is None and not path.exists(): return []
+    try: lines = _lines(path, _decode(path.read_bytes() if data is None else data))
+    except (UnicodeError, csv.Error) as e: raise ValueError(f"{path} cannot be read as a table ({e}). {_BEFORE}") from e
     _check_lines(path, lines)
     return [{column: value for column, value in zip_longest(lines[0], line[:len(lines[0])], fillvalue='') if column}
             for line in lines[1:] if any(line)]
