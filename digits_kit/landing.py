@@ -148,15 +148,16 @@ def _check_new(new, rows):
             raise ValueError(f"`label` must be the name of a folder, got {label!r}. Use a name such as 'one'.")
     _check_sessions(new, rows)
 
-def _last_number(root, folder, rows):
-    "The highest number that a photo or a row has in `folder`, such as `'train/two'`; -1 = none."
-    names = [row['path'].rpartition('/')[2] for row in rows if row['path'].startswith(f'{folder}/')]
-    stems = [name.rpartition('.')[0] for name in [*names, *(path.name for path in (root/folder).glob('*.*'))]]
-    return max((int(stem) for stem in stems if stem.isdecimal()), default=-1)
-
 def _new_paths(root, folders, rows):
-    "A new path in each of `folders`, after the last number there."
-    numbers = {folder: count(1 + _last_number(root, folder, rows)) for folder in set(folders)}
+    "A new path in each of `folders`, such as `'train/two'`, after the highest number that a photo or a row has there."
+    there = [folder for folder in set(folders) if (root/folder).exists()]
+    files = [f'{folder}/{name}' for folder in there for name in os.listdir(root/folder)]
+    last = dict.fromkeys(folders, -1)
+    for path in [*files, *(row['path'] for row in rows)]:
+        folder, _, name = path.rpartition('/')
+        stem = name.rpartition('.')[0]
+        if folder in last and stem.isdecimal(): last[folder] = max(last[folder], int(stem))
+    numbers = {folder: count(1 + number) for folder, number in last.items()}
     return [f'{folder}/{next(numbers[folder]):08}.jpg' for folder in folders]
 
 # %% ../nbs/07_landing.ipynb #7d4b3dac
