@@ -138,7 +138,7 @@ class Place:
         "Run to the end: seconds of work."
         process = self.start()
         begin = time.monotonic()
-        text = process.communicate(timeout=60)[0]
+        text = process.communicate(timeout=120)[0]
         assert process.returncode == 0, text
         return time.monotonic() - begin
 
@@ -196,7 +196,7 @@ def test_kills_in_one_folder(tmp_path, photos):
 def test_every_touch(tmp_path, photos):
     "Killed before each single time that the disk is touched, and called again."
     process = start(TOUCHING, tmp_path, photos/'0.jpg')
-    text = process.communicate(timeout=100)[0]
+    text = process.communicate(timeout=300)[0]
     print(text)
     assert process.returncode == 0, text
     for name in ['land', 'quarantine', 'restore', 'relabel']:
