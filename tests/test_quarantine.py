@@ -31,9 +31,12 @@ def photo(name):
 
 def known():
     with lock_folder(root) as rows: pass
-    return {row['source']: row['path'] for row in [*read_rows(root/'quarantine'), *rows]}
+    gone = {row['source']: f"quarantine/{row['file']}" for row in read_rows(root/'quarantine')}
+    return gone | {row['source']: row['path'] for row in rows}
 
-def land(first): add_photos(root, [photo(name) for name in range(first, first + 20) if f'{name}.jpg' not in known()])
+def land(first):
+    there = known()
+    add_photos(root, [photo(name) for name in range(first, first + 20) if f'{name}.jpg' not in there])
 
 STEPS = {'land': land, 'quarantine': lambda path: quarantine(root, path, 'blurred'),
          'restore': lambda path: restore(root, path), 'relabel': lambda path: relabel(root, path, 'four'),
