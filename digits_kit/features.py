@@ -33,7 +33,7 @@ from torch import nn
 from .files import atomic_write, cache_dir, progress
 from .folder import NUMBERS
 from .models import build_model, eval_mode
-from .photos import as_rgb, fit_image, open_photo
+from .photos import as_rgb, fit_image
 from .splits import get_groups
 
 # %% ../nbs/35_features.ipynb #d2357b72
@@ -80,12 +80,11 @@ def _in_threads(func, items, ahead=128):
         while waiting: yield waiting.popleft().result()
 
 def _pixels(photo, size, resize):
-    "A photo as uint8 `(h,w,3)`, made small as for training."
-    if isinstance(photo, (str, Path)): return np.array(open_photo(photo, size, resize))
+    "A picture, or the bytes of a file, as uint8 `(h,w,3)`."
     if isinstance(photo, bytes):
         photo = Image.open(io.BytesIO(photo))
         if photo.width*photo.height > Image.MAX_IMAGE_PIXELS: raise ValueError('it has too many pixels')
-        photo.draft('RGB', (2*max(size),)*2)
+        photo.draft('RGB', (max(size),)*2)  # a JPEG can decode itself small, and fast
     return np.array(fit_image(as_rgb(photo), size, resize))
 
 def _load(numbered, kept, size, resize):
@@ -96,8 +95,8 @@ def _load(numbered, kept, size, resize):
         pixels = None if isinstance(data, bytes) else _pixels(photo, size, resize)
         sha256 = hashlib.sha256(data if pixels is None else pixels.tobytes()).hexdigest()
         if sha256 in kept: return sha256, None, ''
-        return sha256, _pixels(photo, size, resize) if pixels is None else pixels, ''
-    except Exception as e: return '', None, str(e) if isinstance(photo, (str, Path)) else f'photo {i}: {e}'
+        return sha256, _pixels(data, size, resize) if pixels is None else pixels, ''
+    except Exception as e: return '', None, f"{photo if isinstance(photo, (str, Path)) else f'photo {i}'}: {e}"
 
 # %% ../nbs/35_features.ipynb #dd3beea9
 @torch.inference_mode()
