@@ -148,15 +148,16 @@ def _check_new(new, rows):
             raise ValueError(f"`label` must be the name of a folder, got {label!r}. Use a name such as 'one'.")
     _check_sessions(new, rows)
 
-def _last_number(root, folder, rows):
-    "The highest number that a photo or a row has in `folder`, such as `'train/two'`; -1 = none."
-    names = [row['path'].rpartition('/')[2] for row in rows if row['path'].startswith(f'{folder}/')]
-    stems = [name.rpartition('.')[0] for name in [*names, *(path.name for path in (root/folder).glob('*.*'))]]
-    return max((int(stem) for stem in stems if stem.isdecimal()), default=-1)
-
 def _new_paths(root, folders, rows):
-    "A new path in each of `folders`, after the last number there."
-    numbers = {folder: count(1 + _last_number(root, folder, rows)) for folder in set(folders)}
+    "A new path in each of `folders`, such as `'train/two'`, after the highest number that a photo or a row has there."
+    there = [folder for folder in set(folders) if (root/folder).exists()]
+    files = [f'{folder}/{name}' for folder in there for name in os.listdir(root/folder)]
+    last = dict.fromkeys(folders, -1)
+    for path in [*files, *(row['path'] for row in rows)]:
+        folder, _, name = path.rpartition('/')
+        stem = name.rpartition('.')[0]
+        if folder in last and stem.isdecimal(): last[folder] = max(last[folder], int(stem))
+    numbers = {folder: count(1 + number) for folder, number in last.items()}
     return [f'{folder}/{next(numbers[folder]):08}.jpg' for folder in folders]
 
 # %% ../nbs/07_landing.ipynb #7d4b3dac
@@ -233,8 +234,7 @@ def quarantine(
     store = root/'quarantine'
     with lock_folder(root) as rows:
         if not (root/rel).is_file() or rel.startswith('quarantine/'):
-            note = _in_quarantine(root, rel) or _raise_missing(root, rel)
-            return store/note['file']
+            return store/(_in_quarantine(root, rel) or _raise_missing(root, rel))['file']
         target = _free_path(store/rel, {store/note['file'] for note in read_rows(store)})
         note = _get_row(root, rel, rows) | {'file': target.relative_to(store).as_posix(), 'reason': reason,
                                             'moved_at': datetime.now().isoformat(timespec='seconds')}
@@ -243,7 +243,7 @@ def quarantine(
 # %% ../nbs/07_landing.ipynb #cda30e00
 def _moved_before(root, rel, rows, folder):
     "Where in `folder` the photo is that an earlier call has moved there from `rel`."
-    paths = [*(row['path'] for row in reversed(rows) if row.get('moved_from') == rel), rel]
+    paths = [*(row['path'] for row in reversed(rows) if row.get('moved_from') == rel), rel.removeprefix('quarantine/')]
     found = [root/path for path in paths if (root/path).parent == root/folder and (root/path).is_file()]
     return found[0] if found else _raise_missing(root, rel)
 
@@ -254,17 +254,18 @@ def _renumber(root, row, folder, rows):
 
 def restore(
     root:str|Path, # Data folder
-    path:str|Path, # Image in `ROOT/quarantine`, or the path it had in the manifest
+    path:str|Path, # Image in `ROOT/quarantine`, or the path it had in the manifest: the last one taken back from there
 )->Path: # Where the image is now, also when it was back already
     "Move an image and its row back from quarantine into the data."
     root, rel = _locate(root, path)
     with lock_folder(root) as rows:
-        note, was = _in_quarantine(root, rel), rel.removeprefix('quarantine/')
-        if not note: return _moved_before(root, was, rows, Path(was).parent)
+        note = _in_quarantine(root, rel)
+        if not note: return _moved_before(root, rel, rows, Path(rel.removeprefix('quarantine/')).parent)
         row = {column: value for column, value in note.items() if column not in ('file', 'reason', 'moved_at')}
         _check_sessions([row], rows)
         if (root/row['path']).exists() or any(other['path'] == row['path'] for other in rows):
             row = _renumber(root, row, row['path'].rpartition('/')[0], rows)
+        if row['path'] != note['file']: row['moved_from'] = f"quarantine/{note['file']}"
         return _plan_move(root, f"quarantine/{note['file']}", row['path'], rows=[row])
 
 # %% ../nbs/07_landing.ipynb #9a4c3e15

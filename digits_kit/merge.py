@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONSENT', 'pixels_only', 'merge_digits', 'share_digits', 'digits_merge', 'digits_share']
 
-# %% ../nbs/38_merge.ipynb #fb91f265
+# %% ../nbs/38_merge.ipynb #f48cc924
 import argparse
 import hashlib
 import os
@@ -26,7 +26,7 @@ from .plan import KNOWN, LICENCE, Plan, plan_merge
 from .processes import attempt_all
 from .sessions import CONDITIONS, PHOTO_SIZE
 
-# %% ../nbs/38_merge.ipynb #d42fd2bf
+# %% ../nbs/38_merge.ipynb #e596cf34
 def pixels_only(
     data:bytes, # Of an image file
 )->bytes: # JPEG, upright, its longer side at most as long as that of a captured photo
@@ -35,8 +35,8 @@ def pixels_only(
     img.thumbnail((max(PHOTO_SIZE),)*2, Image.Resampling.BICUBIC)
     return as_jpeg(img)
 
-# %% ../nbs/38_merge.ipynb #36cfeeea
-_BATCH = 200  # photos that land together
+# %% ../nbs/38_merge.ipynb #8e660562
+_BATCH = 500  # photos that land together
 
 def _as_row(row):
     "The manifest row of a photo that is about to land."
@@ -67,7 +67,7 @@ def _land(plan):
     plan.photos = plan.photos.assign(there=there.fillna(plan.photos.there))
     plan.photos = plan.photos[plan.photos.there != '']
 
-# %% ../nbs/38_merge.ipynb #ffa92725
+# %% ../nbs/38_merge.ipynb #27e1579e
 _NOTICE = """# Where these photos come from
 
 {table}
@@ -89,7 +89,7 @@ def _write_notice(root):
     if rows and not (path.exists() and path.read_text(encoding='utf-8') == text):
         with atomic_write(path, 'w') as f: f.write(text)
 
-# %% ../nbs/38_merge.ipynb #bd5bbeb1
+# %% ../nbs/38_merge.ipynb #56247f1a
 def merge_digits(
     sources, # Folders and zips of any shape, a list or a single one; nothing in them is changed
     into:str|Path, # Data folder, new or one of yours; photos that are in it stay where they are
@@ -104,7 +104,7 @@ def merge_digits(
     _write_notice(plan.root)
     return plan
 
-# %% ../nbs/38_merge.ipynb #453a630c
+# %% ../nbs/38_merge.ipynb #bd22836b
 CONSENT = (f"I took these photos, all people whose hands are in them agree that they are shared under {LICENCE}, "
            "and no face and nothing private is to be seen in them.")
 _LICENCE_PAGE = f"""# Photos of hands that show numbers of fingers
@@ -135,7 +135,7 @@ def _shared_rows(root, number):
         counts[folder] += 1
     return own
 
-# %% ../nbs/38_merge.ipynb #73bc949f
+# %% ../nbs/38_merge.ipynb #d747d644
 _GIVEN = [*COLUMNS, *CONDITIONS, 'licence']
 
 def _write_shared(folder, rows, consent):
@@ -154,7 +154,7 @@ def _zip_folder(folder, path):
             name = file.relative_to(folder.parent).as_posix()
             if file.is_file(): archive.writestr(zipfile.ZipInfo(name), file.read_bytes())
 
-# %% ../nbs/38_merge.ipynb #4744cac2
+# %% ../nbs/38_merge.ipynb #d019509f
 def share_digits(
     root:str|Path, # Data folder with your photos; nothing in it is changed
     to:str|Path, # Folder in which `digits_zzz` is made, or the name of a zip file
@@ -178,7 +178,7 @@ def share_digits(
         else: (Path(tmp)/name).rename(target)
     return target
 
-# %% ../nbs/38_merge.ipynb #cce3a070
+# %% ../nbs/38_merge.ipynb #fee1360b
 def _labels(text):
     "`eins=one,party=-` as a dictionary."
     pairs = [pair.rpartition('=') for pair in text.split(',')]
@@ -202,7 +202,7 @@ def digits_merge(
         print(merge_digits(args.sources, args.into, args.labels, args.dry_run))
         if not args.dry_run: print(f'Next: digits_audit {args.into}')
 
-# %% ../nbs/38_merge.ipynb #72fd9e94
+# %% ../nbs/38_merge.ipynb #26c0593e
 def _ask():
     "Whether somebody at the terminal confirms."
     print(f'Is this true? "{CONSENT}"')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KNOWN', 'LICENCE', 'Plan', 'plan_merge']
 
-# %% ../nbs/28_plan.ipynb #03e8a73f
+# %% ../nbs/28_plan.ipynb #16591122
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from .sessions import CONDITIONS, SITTING, get_labels, get_time
 from .sources import Found, as_paths, find_photos
 from .splits import choose_valid, get_groups
 
-# %% ../nbs/28_plan.ipynb #3bed9ded
+# %% ../nbs/28_plan.ipynb #520289d7
 KNOWN = ['person', 'session', 'burst', 'taken_at', 'camera', 'mirrored', 'licence', *CONDITIONS]
 LICENCE = 'CC BY-NC-SA 4.0'  # under which the course shares photos
 
@@ -30,12 +30,11 @@ def _of(whole, part):
 
 def _row(photo, facts):
     "What is known of one photo of a source."
-    known = {column: photo.row.get(column, '') for column in KNOWN}
-    known['session'] = _of(known['person'] or photo.person, known['session'])
-    known['burst'] = _of(known['session'], known['burst'])
-    return facts | {column: value for column, value in known.items() if value or column not in facts} | {
-        'name': photo.name, 'label': photo.label, 'said': photo.split,
-        'person': known['person'] or photo.person, 'licence': known['licence'] or LICENCE}
+    row = facts | {column: value for column, value in photo.row.items() if column in KNOWN and value}
+    row |= {'name': photo.name, 'label': photo.label, 'said': photo.split}
+    row = dict.fromkeys(KNOWN, '') | {'person': photo.person, 'licence': LICENCE} | row
+    row['session'] = _of(row['person'], row['session'])
+    return row | {'burst': _of(row['session'] or row['person'], row['burst'])}
 
 def _look(photos, skipped):
     "A row per photo that can be read; `skipped` is told of the others."
@@ -45,7 +44,7 @@ def _look(photos, skipped):
         else: rows.append(_row(photo, facts))
     return rows
 
-# %% ../nbs/28_plan.ipynb #589bcef5
+# %% ../nbs/28_plan.ipynb #3a8f5e53
 def _date_sessions(rows):
     "Give a session to the rows that have none but a time."
     last = {}
@@ -55,7 +54,7 @@ def _date_sessions(rows):
         row['session'], last[row['person']] = session, (when, session)
     return rows
 
-# %% ../nbs/28_plan.ipynb #0c3ec308
+# %% ../nbs/28_plan.ipynb #f2fa0bcc
 def _drop_equal(rows, skipped):
     "Keep one of equal files; none when their labels differ."
     def worth(row): return not row['said'].startswith('production'), not row['session']
@@ -68,7 +67,7 @@ def _drop_equal(rows, skipped):
         if wrong: skipped[first['name']] = why + wrong[0]['name']
     return [row for row in rows if row['name'] not in skipped]
 
-# %% ../nbs/28_plan.ipynb #b9d33196
+# %% ../nbs/28_plan.ipynb #cfb800ac
 def _known_files(root):
     "What has become of files that were merged before: path in `root`, by their fingerprint."
     gone = [row | {'path': f"quarantine/{row['file']}"} for row in read_rows(root/'quarantine')]
@@ -94,7 +93,7 @@ def _own_rows(root, rows):
     return [looked | row | {'name': row['path'], 'said': row['split'], 'there': row['path']}
             for (looked, why), row in zip(looks, others) if not why]
 
-# %% ../nbs/28_plan.ipynb #ba43725a
+# %% ../nbs/28_plan.ipynb #96e3f3f4
 _SHARE = .2  # of the photos go to valid
 
 def _deal(groups, labels, standing, forced):
@@ -107,7 +106,7 @@ def _deal(groups, labels, standing, forced):
     side[free] = np.where(choose_valid(groups[free], labels[free], n_valid), 'valid', 'train')
     return side
 
-# %% ../nbs/28_plan.ipynb #22613bc5
+# %% ../nbs/28_plan.ipynb #0cece1f6
 def _own_split(df, links):
     "The split that the source has, for one person without sessions; copies on one side."
     alone = get_groups(df.assign(person='', session='', burst=''), 'session', links)
@@ -124,7 +123,7 @@ def _choose_sides(df, links, people):
     if 'valid' not in side: side = _own_split(df, links)
     return np.where(standing == '', side, standing)
 
-# %% ../nbs/28_plan.ipynb #8d3dbf59
+# %% ../nbs/28_plan.ipynb #a6f660c4
 def _leave_out(df, links, skipped):
     "Which rows stay: new photos that production has already, or of its sessions, do not."
     production = df.said.str.startswith('production').to_numpy()
@@ -147,7 +146,7 @@ def _keep_apart(df, links, skipped):
         skipped[df.name.iloc[new]] = f'nearly the same picture as one on the other side: {df.name.iloc[other]}'
     return df[~df.name.isin(list(skipped))]
 
-# %% ../nbs/28_plan.ipynb #22c4ceaa
+# %% ../nbs/28_plan.ipynb #6bda1725
 def _pairs(copies, keep):
     "The pairs of near copies among the rows that stay, by their new positions."
     new = np.cumsum(keep) - 1
@@ -162,7 +161,7 @@ def _split(df, copies, skipped):
     tested = df[keep & production]
     return pd.concat([tested.assign(split=tested.said), _keep_apart(learned, links, skipped)]).sort_index()
 
-# %% ../nbs/28_plan.ipynb #6dfc5e81
+# %% ../nbs/28_plan.ipynb #6a8f7c6f
 def _by_kind(skipped):
     "A line for each reason, with how many files it holds for and the first of them."
     kinds = {}
@@ -189,7 +188,7 @@ class Plan:
 
     __repr__ = __str__
 
-# %% ../nbs/28_plan.ipynb #4102c191
+# %% ../nbs/28_plan.ipynb #a4c06a90
 def _check_apart(sources, root):
     "Raise when `root` and a source lie in each other."
     for source in sources:
@@ -214,7 +213,7 @@ def _check_clear(found):
                      f"label each folder stands for, or None to leave it out: labels={said}. In a terminal: "
                      f"--labels {','.join(f'{name}={label}' for name, label in said.items())}, with - for None.")
 
-# %% ../nbs/28_plan.ipynb #3da0bc6b
+# %% ../nbs/28_plan.ipynb #8236a859
 def _notes(rows, copies, df):
     "What one should know of a merge."
     private = [row['private'] for row in rows if row['private']]
@@ -226,7 +225,7 @@ def _notes(rows, copies, df):
                             f'{" and ".join(df.name.iloc[list(differ[0])])}: look at them with `audit`.')
     return notes
 
-# %% ../nbs/28_plan.ipynb #1feaa4d3
+# %% ../nbs/28_plan.ipynb #5a8f3d14
 def _table(rows, root):
     "The photos of the sources and those that are in the folder, as one table."
     merged = {row['path'] for row in read_rows(root) if row.get('source')}
