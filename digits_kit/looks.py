@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['measure', 'find_copies', 'copy_groups']
 
-# %% ../nbs/27_looks.ipynb #b97c1c61
+# %% ../nbs/27_looks.ipynb #521d80f3
 import hashlib
 import io
 from itertools import chain
@@ -17,7 +17,7 @@ from PIL import Image
 from .files import progress
 from .photos import as_rgb, exif_facts
 
-# %% ../nbs/27_looks.ipynb #18db2ecb
+# %% ../nbs/27_looks.ipynb #8f5cd9fc
 _GPS, _EXIF, _ORIENTATION = 0x8825, 0x8769, 0x0112
 _TAGS = {'camera': (0x010F, 0x0110, 0x927C, 0xA431, 0xA433, 0xA434, 0xA435), 'time': (0x0132, 0x9003, 0x9004),
          'owner': (0x013B, 0x013C, 0x8298, 0x9C9D, 0xA430), 'software': (0x0131,),
@@ -47,7 +47,7 @@ def _private(img):
     except Exception: words = set()  # Pillow raises many kinds of error here
     return ', '.join(sorted(words | _info_words(img), key=_WORDS.index))
 
-# %% ../nbs/27_looks.ipynb #9808fffe
+# %% ../nbs/27_looks.ipynb #b89a583a
 def _detail(grey, side):
     "The spread of the Laplacian of a grey picture, made `side` × `side`."
     a = np.asarray(grey.resize((side, side), Image.Resampling.HAMMING), np.float32)
@@ -62,7 +62,7 @@ def _light(grey):
                 sharpness=(_detail(grey, 96) + .3)/(_detail(grey, 48) + .3),  # 0.3: what rounding alone makes
                 clipped=float(share[:3].sum() + share[-3:].sum()))
 
-# %% ../nbs/27_looks.ipynb #a356c4c9
+# %% ../nbs/27_looks.ipynb #b6cd8c7e
 _THUMB = 32  # pixels a side
 
 def _open(data):
@@ -70,7 +70,8 @@ def _open(data):
     if not data: raise ValueError("is empty. Remove it or copy it again from the camera.")
     try: img = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError: img = None
-    except Exception as e: raise ValueError("is not an image that can be opened. Remove it or save it again as JPEG.") from e
+    except Exception as e:
+        raise ValueError("is not an image that can be opened. Remove it or save it again as JPEG.") from e
     if img is None or img.width*img.height > Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"has more than {Image.MAX_IMAGE_PIXELS/1e6:.0f} million pixels, so it was not decoded. "
                          "Save it again with at most 4000 pixels a side.")
@@ -85,10 +86,10 @@ def _header(img):
     "What is known of an image before its pixels."
     return dict(format=img.format or '', mode=img.mode, turned=_is_turned(img), **exif_facts(img))
 
-# %% ../nbs/27_looks.ipynb #4091bacd
+# %% ../nbs/27_looks.ipynb #1640d11e
 def measure(
     data:bytes, # Of an image file
-)->dict: # `sha256`, `phash`, `taken_at`, `camera`, `width`, `height`, `format`, `mode`, `turned`, `private`, `light`, …
+)->dict: # As in the table below
     "One photo in numbers, upright; raises `ValueError` with the reason when it cannot be decoded to its end."
     with _open(data) as img:
         known, size = _header(img), sorted(img.size)
@@ -103,8 +104,8 @@ def measure(
     return known | _light(grey) | dict(sha256=hashlib.sha256(data).hexdigest(), phash=str(imagehash.phash(grey)),
                                        width=width, height=height, private=private, thumb=thumb)
 
-# %% ../nbs/27_looks.ipynb #fcb72073
-_BITS, _FAR = 16, .8  # the most bits that differ, and the least correlation of 8×8 pixels
+# %% ../nbs/27_looks.ipynb #4992bec9
+_BITS, _FAR = 18, .8  # the most bits that differ, and the least correlation of 8×8 pixels
 
 def _unit(values):
     "Rows without their mean, of length 1; a row without contrast stays 0."
@@ -122,7 +123,7 @@ def _far_alike(bits, far, start, stop):
     i, j = np.nonzero(np.triu(near, 1))
     return i + start, j + start
 
-# %% ../nbs/27_looks.ipynb #84cd08c4
+# %% ../nbs/27_looks.ipynb #aac2a13f
 _TANGENT = .8  # the least share of a picture that lies in the tangent space of its copy
 
 def _axis(side):
@@ -144,58 +145,71 @@ def _points(thumbs):
     "Each picture as a point for `_tangents`: `(n,196)`."
     return _unit(_shrink(thumbs, 16)[:, 1:-1, 1:-1].reshape(len(thumbs), 196))
 
-# %% ../nbs/27_looks.ipynb #48a5af54
+# %% ../nbs/27_looks.ipynb #5bc58abe
+_ROUGH, _SAME = 1.05, .62  # the largest distances, at half size and at last
 _LOW, _HIGH = np.float32([.85, -.14, .85, -.14]), np.float32([1.18, .14, 1.18, .14])  # zoom, shift along x; along y
 
-def _along(thumbs, zoom, shift, shape):
-    "Thumbs zoomed and shifted along the axis that `shape` leaves open, and which pixels come from inside."
-    at = zoom[:, None]*_axis(_THUMB) + shift[:, None]
-    where = ((at + 1)/2*_THUMB - .5).clip(0, _THUMB - 1.001)
+def _along(imgs, zoom, shift, shape):
+    "Pictures zoomed and shifted along the axis that `shape` leaves open, and which pixels come from inside."
+    side, axis = imgs.shape[1], 1 + (shape[1] == 1)
+    at = zoom[:, None]*_axis(side) + shift[:, None]
+    where = ((at + 1)/2*side - .5).clip(0, side - 1.001)
     low = where.astype(np.int64)
-    part, low, axis = (where - low).reshape(shape), low.reshape(shape), 1 + (shape[1] == 1)
-    values = np.take_along_axis(thumbs, low, axis)
-    return values + part*(np.take_along_axis(thumbs, low + 1, axis) - values), (abs(at) < 1 - .4/_THUMB).reshape(shape)
+    part, low = (where - low).reshape(shape), low.reshape(shape)
+    values = np.take_along_axis(imgs, low, axis)
+    return values + part*(np.take_along_axis(imgs, low + 1, axis) - values), (abs(at) < 1 - .4/side).reshape(shape)
 
 def _total(imgs): return imgs.sum((1, 2), keepdims=True)
 
 def _lay_over(a, b, place):
-    "`a` at `place` in the light of `b`, what of `b` is left then, and `b` without its mean; 0 outside of `inside`."
-    laid, rows = _along(a, place[:, 2], place[:, 3], (-1, _THUMB, 1))
-    laid, columns = _along(laid, place[:, 0], place[:, 1], (-1, 1, _THUMB))
+    "`a` at `place` in the light of `b`, where it is inside, what of `b` is left there, and `b` without its mean."
+    side = a.shape[1]
+    laid, rows = _along(a, place[:, 2], place[:, 3], (-1, side, 1))
+    laid, columns = _along(laid, place[:, 0], place[:, 1], (-1, 1, side))
     inside = (rows & columns).astype(np.float32)
     over, under = [(imgs - _total(imgs*inside)/_total(inside))*inside for imgs in (laid, b)]
     gain = _total(over*under)/(_total(over**2) + 1e-3)
     return gain*laid, inside, under - gain*over, under
 
-# %% ../nbs/27_looks.ipynb #799f65b5
+# %% ../nbs/27_looks.ipynb #085956e1
 def _step(laid, inside, rest):
     "How zoom and shift must change for `rest` to shrink."
-    slopes = (_slopes(laid)*inside[:, None]).reshape(len(laid), 4, -1)
+    n = inside[0].size
+    slopes = (_slopes(laid)*inside[:, None]).reshape(-1, 4, n)
     slopes -= slopes.mean(2, keepdims=True)
     square = slopes@slopes.transpose(0, 2, 1)
     damp = .1 + .0025*np.trace(square, axis1=1, axis2=2)[:, None, None]
-    return np.linalg.solve(square + damp*np.eye(4, dtype=np.float32), slopes@rest.reshape(len(laid), -1, 1))[..., 0]
+    return np.linalg.solve(square + damp*np.eye(4, dtype=np.float32), slopes@rest.reshape(-1, n, 1))[..., 0]
+
+def _find_place(a, b, steps):
+    "Zoom and shift along x, and along y, with which `a` lies best over `b`: `(n,4)`."
+    place = np.tile(np.float32([1, 0, 1, 0]), (len(a), 1))
+    for _ in range(steps): place = (place + _step(*_lay_over(a, b, place)[:3])).clip(_LOW, _HIGH)
+    return place
 
 def _largest(rest):
-    "The largest mean square of a 4×4 piece of each picture."
+    "The largest mean square in a piece of an eighth of the height and width."
+    k = rest.shape[1]//8
     sums = np.pad((rest**2).cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-    return (sums[:, 4:, 4:] - sums[:, :-4, 4:] - sums[:, 4:, :-4] + sums[:, :-4, :-4]).max((1, 2))/16
+    return (sums[:, k:, k:] - sums[:, :-k, k:] - sums[:, k:, :-k] + sums[:, :-k, :-k]).max((1, 2))/k**2
 
-def _one_way(a, b):
+def _one_way(a, b, steps):
     "How much `a`, laid over `b`, differs where it differs most, in units of the contrast of `b`."
-    place = np.tile(np.float32([1, 0, 1, 0]), (len(a), 1))
-    for _ in range(3): place = (place + _step(*_lay_over(a, b, place)[:3])).clip(_LOW, _HIGH)
-    _, inside, rest, under = _lay_over(a, b, place)
+    _, inside, rest, under = _lay_over(a, b, _find_place(a, b, steps))
     spread = np.sqrt((under**2).sum((1, 2))/inside.sum((1, 2)))
     return np.sqrt(_largest(rest))/spread.clip(8)  # 8 of 255: what has less contrast has little to tell
 
 def _distance(a, b):
-    "How much thumbs differ where they differ most, laid over each other: the better of both ways."
+    "How much thumbs differ where they differ most, the better of both ways; far ones at half size only."
     a, b = a.astype(np.float32), b.astype(np.float32)
-    return np.minimum(_one_way(a, b), _one_way(b, a))
+    small = _shrink(a, 16), _shrink(b, 16)
+    distance = np.minimum(_one_way(*small, 2), _one_way(*small[::-1], 2))
+    near = np.flatnonzero(distance < _ROUGH)
+    if len(near): distance[near] = np.minimum(_one_way(a[near], b[near], 3), _one_way(b[near], a[near], 3))
+    return distance
 
-# %% ../nbs/27_looks.ipynb #abc22715
-_SAME, _BLOCK, _MOST = .62, 64, 50  # the largest distance, rows at a time, candidates of one photo
+# %% ../nbs/27_looks.ipynb #e45c761b
+_BLOCK, _MOST = 64, 50  # rows at a time, and candidates of one photo
 
 def _first_like(keys):
     "For each of `keys`, the position of the first that is equal."
@@ -231,9 +245,10 @@ def _same_pictures(phash, thumbs):
     blocks = range(0, len(thumbs), _BLOCK)
     work = Parallel(n_jobs=-1, prefer='threads', return_as='generator')(
         delayed(_in_block)(start, bits, far, points, thumbs) for start in blocks)
-    return np.concatenate([np.zeros((3, 0)), *progress(work, 'Comparing', len(blocks), f'blocks of {_BLOCK} photos')], 1)
+    found = progress(work, 'Comparing', len(blocks), f'blocks of {_BLOCK} photos')
+    return np.concatenate([np.zeros((3, 0)), *found], 1)
 
-# %% ../nbs/27_looks.ipynb #9ce6bc87
+# %% ../nbs/27_looks.ipynb #6147027f
 _PLAIN = 2  # grey values: a thumb of less spread shows nothing
 
 def _chain(keys, where, kind):
@@ -252,12 +267,13 @@ def find_copies(
     keys = [b'' if plain else thumb.tobytes() for plain, thumb in zip(thumbs.std((1, 2)) < _PLAIN, thumbs)]
     more, pictures = _chain(keys, files, 'same picture')
     pictures = np.array([i for i in pictures if keys[i]], int)
-    a, b, distance = _same_pictures(df.phash.iloc[files[pictures]], thumbs[pictures])
     where = files[pictures]
-    found = zip(where[a.astype(int)].tolist(), where[b.astype(int)].tolist(), ['same picture']*len(a), distance.tolist())
-    return pd.DataFrame([*rows, *more, *sorted(found, key=lambda row: row[3])], columns=['a', 'b', 'kind', 'distance'])
+    a, b, distance = _same_pictures(df.phash.iloc[where], thumbs[pictures])
+    found = dict(a=where[a.astype(int)], b=where[b.astype(int)], kind='same picture', distance=distance)
+    exact = pd.DataFrame(rows + more, columns=list(found)).astype({'a': int, 'b': int, 'distance': float})
+    return pd.concat([exact, pd.DataFrame(found).sort_values('distance')], ignore_index=True)
 
-# %% ../nbs/27_looks.ipynb #97d2b214
+# %% ../nbs/27_looks.ipynb #39ee11a5
 def copy_groups(
     copies, # As `find_copies` gives it
     n:int, # Photos in all
