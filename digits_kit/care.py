@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Audit', 'audit', 'digits_audit']
 
-# %% ../nbs/39_care.ipynb #90324233
+# %% ../nbs/39_care.ipynb #e9b46a34
 import base64
 import html
 import io
@@ -27,8 +27,14 @@ from .files import Finding, as_command, atomic_write
 from .looks import find_copies
 from .photos import as_rgb
 
-# %% ../nbs/39_care.ipynb #917f84e7
+# %% ../nbs/39_care.ipynb #9ba2abb8
 _FEWEST = 20  # photos, from which on a model can doubt a label
+
+class _InTurn:
+    "The bytes of some photos, read one after another, never all at once."
+    def __init__(self, there, paths): self.readers = [there.readers[path] for path in paths]
+    def __len__(self): return len(self.readers)
+    def __iter__(self): return (read() for read in self.readers)
 
 def _predictions(there, copies):
     "What models that have not seen a photo, its burst or its copies say of it; None = there are too few photos."
@@ -37,7 +43,7 @@ def _predictions(there, copies):
     if len(df) < _FEWEST or df.label.nunique() < 2: return None
     place = {row: i for i, row in enumerate(rows)}
     links = [(place[a], place[b]) for a, b in zip(copies.a, copies.b) if a in place and b in place]
-    features = get_features(there.readers[path]() for path in df.path)
+    features = get_features(_InTurn(there, df.path))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # that bursts are unknown: copies are found by their looks
         return out_of_fold(df.assign(person='', session=''), 'burst', features, links)
@@ -55,7 +61,7 @@ def _look_at_labels(there, copies):
     finding = Finding(f'{said}, the worst first: {names}', 'note', todo='Look at them, and `relabel` what is wrong.')
     return [finding] if rows else [], rows
 
-# %% ../nbs/39_care.ipynb #1255035d
+# %% ../nbs/39_care.ipynb #aea241a6
 _VERDICTS = ['problem', 'note', 'ok']
 _KINDS = ['unreadable', 'contradiction', 'leak', 'blank', 'GPS', 'wrong label?', 'copy', 'dark', 'over-exposed',
           'blurred', 'odd size', 'odd colour', 'turned', 'no label']
@@ -74,7 +80,7 @@ def _without_kept(findings, suspects, kept):
     before, after = ({row['kind'] for row in some} for some in (suspects, rows))
     return [finding for finding in findings if finding.what.partition(':')[0] not in before - after], rows
 
-# %% ../nbs/39_care.ipynb #f05cdc49
+# %% ../nbs/39_care.ipynb #929432c0
 @dataclass(repr=False, eq=False)
 class Audit:
     "What an audit saw; prints as a report."
@@ -93,8 +99,8 @@ class Audit:
         first = f"{self.root}: {len(self.photos):,} photos, problems: {n['problem']}, notes: {n['note']}"
         return '\n'.join([first, *map(str, self.findings)])
 
-# %% ../nbs/39_care.ipynb #bd57dc24
-_ACROSS = 8  # photos in a row
+# %% ../nbs/39_care.ipynb #ead27d0a
+_ACROSS, _MOST = 8, 6  # photos in a row, suspects of a kind
 
 def _thumbnail(read):
     "A photo, small."
@@ -104,32 +110,39 @@ def _thumbnail(read):
     img.thumbnail((160, 160))
     return img
 
+def _row_cells(kind, n, row, at):
+    "Title, path and caption of a suspect and its pair, after an empty cell where a line would part them."
+    photos = [(row.path, row.why)] + ([(row.other, 'The other of the two.')] if row.other else [])
+    gap = [('', '', '')] if len(photos) == 2 and at%_ACROSS == _ACROSS - 1 else []
+    titles = [f'{kind}: {n}' if n else '', '']
+    return gap + [(title, *photo) for title, photo in zip(titles, photos)]
+
 def _cells(audit):
-    "For each row of the page its title, and path and caption of its photos."
-    shown, rows = audit.suspects[audit.suspects.kind != 'unreadable'], []
-    for kind, some in shown.groupby('kind', sort=False):
-        cells = [[(row.path, row.label), (row.other, 'the other')] for row in some.head(_ACROSS).itertuples()]
-        rows.append((f'{kind}: {len(some)}', [cell for cell in sum(cells, []) if cell[0]][:_ACROSS]))
-    every = max(1, len(audit.photos)//_ACROSS)
-    some = audit.photos.iloc[::every].head(_ACROSS)
-    return rows or [('nothing found; some of the photos', list(zip(some.path, some.label)))]
+    "Title (at the first of a kind), path and caption of the photos on the page."
+    cells = []
+    for kind, some in audit.suspects[audit.suspects.kind != 'unreadable'].groupby('kind', sort=False):
+        for i, row in enumerate(some.head(_MOST).itertuples()):
+            cells += _row_cells(kind, 0 if i else len(some), row, len(cells))
+    some = audit.photos.iloc[::max(1, len(audit.photos)//_ACROSS)].head(_ACROSS)
+    return cells or [('' if i else 'nothing found', *photo) for i, photo in enumerate(zip(some.path, some.label))]
 
 def _show(audit:Audit): # Axes `(rows,8)`
-    "Draw a page: a row of photos for each kind of trouble."
-    rows = _cells(audit)
-    fig, axs = plt.subplots(len(rows), _ACROSS, squeeze=False, figsize=(11, 1.55*len(rows)), dpi=80,
-                            layout='constrained')
+    "Draw a page with a few photos for each kind of trouble."
+    cells = _cells(audit)
+    n = -(-len(cells)//_ACROSS) or 1
+    _, axs = plt.subplots(n, _ACROSS, squeeze=False, figsize=(11, 1.7*n), dpi=80, layout='constrained')
     for ax in axs.flat: ax.axis('off')
-    for cells, (title, photos) in zip(axs, rows):
-        for ax, (path, caption) in zip(cells, photos):
-            ax.imshow(_thumbnail(audit.there.readers[path]))
-            ax.set_title(textwrap.shorten(f'{caption} {path[-22:]}', 30), fontsize=6)
-        cells[0].set_title(title, fontsize=9, loc='left')
+    for ax, (title, path, caption) in zip(axs.flat, cells):
+        if not path: continue
+        ax.imshow(_thumbnail(audit.there.readers[path]))
+        name, why = '/'.join(path.split('/')[-2:])[-28:], textwrap.shorten(caption, 28, placeholder='…')
+        ax.set_title(f'{name}\n{why}', fontsize=6, y=-.3)
+        ax.set_title(title, fontsize=9, loc='left')
     return axs
 
 Audit.show = _show
 
-# %% ../nbs/39_care.ipynb #573b753e
+# %% ../nbs/39_care.ipynb #8312a743
 _CHECKED = ('unreadable and stray files, light, sharpness, size and colour, copies and contradictions, leaks, balance, '
             'shortcuts, labels, and what the files tell')
 
@@ -149,7 +162,7 @@ def audit(
     suspects = sorted(suspects, key=lambda row: _KINDS.index(row['kind']))
     return Audit(there, [*findings, Finding(f'looked at: {_CHECKED}')], pd.DataFrame(suspects, columns=_COLUMNS))
 
-# %% ../nbs/39_care.ipynb #9cdf3c6a
+# %% ../nbs/39_care.ipynb #d021cc14
 def _check_page(page):
     "Raise unless a page can be written to a file of that name."
     if not page or Path(page).suffix.lower() in ('.html', '.png'): return page

@@ -6,7 +6,7 @@
 __all__ = ['Inventory', 'read_photos', 'look_at_files', 'look_at_light', 'look_at_copies', 'look_at_split', 'look_at_shortcuts',
            'look_at_private']
 
-# %% ../nbs/29_checks.ipynb #fe654b12
+# %% ../nbs/29_checks.ipynb #a235e89f
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from .processes import attempt_all
 from .sources import find_photos
 from .splits import split_report
 
-# %% ../nbs/29_checks.ipynb #16be42a3
+# %% ../nbs/29_checks.ipynb #022283bb
 def _labels(root):
     "The labels in a folder: number words, and what else stands below its splits."
     folders = [path for split in SPLITS for path in Path(root).glob(f'{split}/*') if path.is_dir()]
@@ -35,7 +35,7 @@ def _row(photo):
     said = dict(path=photo.name.partition('/')[2], label=photo.label or photo.row.get('label', ''), split=photo.split)
     return said | known | {'person': known['person'] or photo.person}
 
-# %% ../nbs/29_checks.ipynb #686a44c7
+# %% ../nbs/29_checks.ipynb #728f4b4b
 @dataclass
 class Inventory:
     "All that is in a folder or a zip; paths begin below the root."
@@ -50,6 +50,7 @@ def read_photos(
 )->Inventory: # Measured, a photo at a time
     "Look at all photos in a folder or a zip; nothing is changed."
     root, rows, broken = Path(root).expanduser().resolve(), [], []
+    if not root.exists(): raise FileNotFoundError(f"{root} does not exist. Check the path of the folder or zip.")
     found = find_photos(root, _labels(root))
     looks = attempt_all(lambda photo: measure(photo.read()), found.photos, 'Looking')
     for (seen, why), photo in zip(looks, found.photos):
@@ -61,7 +62,7 @@ def read_photos(
     return Inventory(root, pd.DataFrame(rows, columns=None if rows else columns),
                      pd.DataFrame(broken, columns=[*columns, 'why']), skipped, readers)
 
-# %% ../nbs/29_checks.ipynb #05f64f18
+# %% ../nbs/29_checks.ipynb #15c723fc
 def _some(names, n=3):
     "The first few names."
     return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
@@ -86,7 +87,7 @@ def _join(parts):
     "The findings and the suspects of several checks."
     return [finding for findings, _ in parts for finding in findings], [row for _, rows in parts for row in rows]
 
-# %% ../nbs/29_checks.ipynb #158b3ac5
+# %% ../nbs/29_checks.ipynb #e86586eb
 _QUIET = ('no photos for training', 'made by a program for itself')  # folders that are left alone on purpose
 
 def _strays(skipped):
@@ -101,7 +102,7 @@ def look_at_files(
 )->tuple[list[Finding],list[dict]]: # Findings and suspects
     "What cannot be read, and what is no photo."
     reasons = np.array([why.partition('. ')[0].partition(':')[0] for why in there.broken.why], object)
-    rows = [_seen(there.broken, np.flatnonzero(reasons == why), 'unreadable', f'left out, each {why}',
+    rows = [_seen(there.broken, np.flatnonzero(reasons == why), 'unreadable', f'left out ({why.removeprefix("is ")})',
                   [f'It {why}' for why in there.broken.why[reasons == why]], 'problem',
                   'Remove, or copy again from the camera.') for why in sorted(set(reasons))]
     unclear = np.flatnonzero(there.photos.label == '')
@@ -110,7 +111,7 @@ def look_at_files(
                       'The folders spell no label, or several.', todo='Move them to folders such as train/one.'))
     return _join([*rows, (_strays(there.skipped), [])])
 
-# %% ../nbs/29_checks.ipynb #b055ca38
+# %% ../nbs/29_checks.ipynb #52ace805
 def _far_below(values):
     "How many robust deviations each value is below the others, on the scale of logarithms."
     logs = np.log(np.asarray(values, float).clip(1e-6))
@@ -131,9 +132,9 @@ def _light_rules(df):
             'blurred': (~blank & (df.sharpness < .42) & (_far_below(df.sharpness) > 2.5), 'less sharp than the others'),
             'odd size': (_odd(pd.Series(shape)), 'of another size than the others'),
             'odd colour': (_odd(df['mode']), 'stored in another kind of colour than the others, such as grey'),
-            'turned': (df.turned, 'lying on the side, and say so: some programs show them fallen')}
+            'turned': (df.turned, 'stored lying on the side, with a note to turn it')}
 
-# %% ../nbs/29_checks.ipynb #a16d8d2d
+# %% ../nbs/29_checks.ipynb #3457d367
 _TODO = {'blank': 'Take them out: `quarantine(root, path, reason)`.',
          'turned': '`digits_merge` stores photos upright.', 'odd size': 'Nothing, if all labels have such photos.',
          'odd colour': 'Nothing, if all labels have such photos.'}
@@ -148,7 +149,7 @@ def look_at_light(
     return _join([_seen(df, np.flatnonzero(where), kind, what, f'It is {what}.', verdicts.get(kind, 'note'),
                         _TODO.get(kind, look)) for kind, (where, what) in _light_rules(df).items()])
 
-# %% ../nbs/29_checks.ipynb #f63e1681
+# %% ../nbs/29_checks.ipynb #73903eb1
 _REALLY = .3  # a distance of `find_copies` below which two pictures are one
 
 def _pair_rules(df, copies):
@@ -164,7 +165,7 @@ def _pair_rules(df, copies):
             'leak': (side & ~label, '{n} on two sides of the split', 'problem', 'Move both to one side, or drop one.'),
             'copy': (plain & (file | (copies.distance < .1)), '{n} twice', 'note', 'Quarantine one of each pair.')}
 
-# %% ../nbs/29_checks.ipynb #8969a11a
+# %% ../nbs/29_checks.ipynb #39c86045
 def look_at_copies(
     df:pd.DataFrame, # `photos` of an `Inventory`
     copies:pd.DataFrame, # From `find_copies(df)`
@@ -180,7 +181,7 @@ def look_at_copies(
         seen.append(([Finding(said, verdict, todo=todo)] if n else [], _suspects(df, b, kind, whys, a)))
     return _join(seen)
 
-# %% ../nbs/29_checks.ipynb #a1e523b5
+# %% ../nbs/29_checks.ipynb #3cf8b87f
 def _balance(counts):
     "Findings about labels that are rare, or missing on a side; `counts` by label and split."
     findings = []
@@ -207,7 +208,7 @@ def look_at_split(
         rows += _suspects(df, found, 'leak', [f'Its {by} {name} is on two sides.' for name in df[by].iloc[found]])
     return [*findings, *_balance(report.counts)], rows
 
-# %% ../nbs/29_checks.ipynb #52019986
+# %% ../nbs/29_checks.ipynb #0f981049
 def _cramers_v(a, b):
     "How strongly two columns of names go together, corrected for small tables (Bergsma 2013), and p."
     table = pd.crosstab(a, b).to_numpy()
@@ -225,7 +226,7 @@ def _epsilon2(values, labels):
     h, p = kruskal(*groups)
     return float(h/(len(values) - 1)), float(p)
 
-# %% ../nbs/29_checks.ipynb #3b7880c6
+# %% ../nbs/29_checks.ipynb #563debdd
 _STRONG = {'names': .4, 'values': .3}  # Cramér's V, and the share of ranks
 
 def _margin(df):
@@ -251,7 +252,7 @@ def look_at_shortcuts(
                     todo=f'Take photos of every label with every {thing}.')
             for thing, (strength, p, limit) in _by_label(df).items() if strength > limit and p < .001], []
 
-# %% ../nbs/29_checks.ipynb #6c692518
+# %% ../nbs/29_checks.ipynb #cbe5e814
 def look_at_private(
     df:pd.DataFrame, # `photos` of an `Inventory`
 )->tuple[list[Finding],list[dict]]: # Findings and suspects; places first
@@ -261,7 +262,7 @@ def look_at_private(
     gps = np.flatnonzero(words.map(lambda found: 'GPS' in found))
     rest = np.flatnonzero((df.private != '') & (df.private != 'GPS'))
     kinds = ', '.join(sorted({word for found in words.iloc[rest] for word in found} - {'GPS'}))
-    place = _seen(df, gps, 'GPS', 'saying where it was taken' if len(gps) == 1 else 'saying where they were taken',
+    place = _seen(df, gps, 'GPS', 'telling where it was taken' if len(gps) == 1 else 'telling where they were taken',
                   'The file says where it was taken.', 'problem', todo)
     others, _ = _seen(df, rest, 'private', f'telling more than pixels ({kinds})', '', 'note', todo)
     return _join([place, (others, [])])
