@@ -1,4 +1,4 @@
-"JupyterLab with a fake camera in a headless browser, for the tests of the widget."
+"JupyterLab with a fake camera in a headless browser, for the tests of the widgets."
 import json
 import os
 import secrets
@@ -16,9 +16,12 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import TimeoutError
 
 from digits_kit.hands import draw_hand
 
+KERNEL = 'window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel'
+IDLE = f"{KERNEL}?.status === 'idle'"
 SIZE = (480, 640)
 FPS = 10
 ELSEWHERE = 'lab.example'  # the browser takes this for another machine; it is this one
@@ -113,3 +116,66 @@ def run_browser(playwright, video, *flags):
                                          args=[*FLAGS, f'--use-file-for-fake-video-capture={video}', *flags])
     try: yield browser
     finally: browser.close()
+
+
+class Shown:
+    "A page with a notebook; its first cell shows a widget, the element of the class `css`."
+    css = ''
+
+    def __init__(self, page): self.page = page
+
+    def open(self, url):
+        "Wait until the notebook can run."
+        self.page.goto(url)
+        self.page.wait_for_selector('.jp-Notebook .jp-Cell')
+        self.page.wait_for_function(IDLE, timeout=60000)
+
+    def do(self, command, **args):
+        self.page.evaluate('([command, args]) => window.jupyterapp.commands.execute(command, args)', [command, args])
+
+    def run(self, code):
+        "Have the kernel run `code`, without waiting for it."
+        kernel = self.page.evaluate_handle(KERNEL)
+        self.page.evaluate('([kernel, code]) => { kernel.requestExecute({code}); }', [kernel, code])
+
+    def find(self, selector): return self.page.locator(f'.{self.css} {selector}')
+
+    def text(self, selector): return self.find(selector).inner_text()
+
+    def wait_text(self, selector, text, timeout=10000):
+        try: self.find(selector).filter(has_text=text).wait_for(timeout=timeout)
+        except TimeoutError as e:
+            raise AssertionError(f'{text!r} did not come, there is {self.find(selector).all_inner_texts()}') from e
+
+    def click(self, text): self.find(f'button:has-text("{text}")').click()
+
+    def press(self, *keys):
+        for key in keys: self.page.keyboard.press(key)
+
+    def cells(self): return self.page.evaluate("""() => window.jupyterapp.shell.currentWidget.content.widgets.map(
+        o => o.model.type + ': ' + o.model.sharedModel.getSource())""")
+
+    def look(self, name, what=None):
+        "A picture for a person, when somebody wants to see it."
+        folder = os.environ.get('DIGITS_SCREENSHOTS')
+        if folder: (what or self.page).screenshot(path=Path(folder)/f'{name}.png')
+
+    def set_look(self, theme, width, height):
+        self.do('apputils:change-theme', theme=f'JupyterLab {theme}')
+        self.page.set_viewport_size(dict(width=width, height=height))
+        self.page.wait_for_timeout(800)
+
+    def find_wide(self):
+        "What sticks out of the widget to the right."
+        return self.page.evaluate("""css => {
+            const root = document.querySelector(css), right = o => o.getBoundingClientRect().right;
+            return [...root.querySelectorAll('*')].filter(o => right(o) > right(root) + 1).map(o => o.outerHTML);
+        }""", f'.{self.css}')
+
+
+def open_page(browser, timeout=15000):
+    "A page beside the others, so that JupyterLab comes from the cache."
+    context = browser.contexts[0] if browser.contexts else browser.new_context(viewport=dict(width=1280, height=860))
+    page = context.new_page()
+    page.set_default_timeout(timeout)
+    return page

@@ -1,20 +1,18 @@
 """The real widget in JupyterLab in a headless browser, with a drawn hand before a fake camera.
 
 With `DIGITS_SCREENSHOTS=FOLDER` the tests also leave pictures of what they saw there."""
-import os
 import re
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
 import pytest
-from lab import ELSEWHERE, FPS, hand_frames, run_browser, run_lab, write_y4m
+from lab import ELSEWHERE, FPS, IDLE, KERNEL, Shown, hand_frames, open_page, run_browser, run_lab, write_y4m
 from PIL import Image
-from playwright.sync_api import TimeoutError, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from digits_kit.folder import read_rows
 from digits_kit.sessions import Session
@@ -29,8 +27,6 @@ if (navigator.mediaDevices) {
     return stream;
   };
 }"""
-KERNEL = 'window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel'
-IDLE = f"{KERNEL}?.status === 'idle'"
 
 
 @pytest.fixture(scope='module')
@@ -53,45 +49,24 @@ def browser(playwright, tmp_path_factory, frames):
     with run_browser(playwright, video) as browser: yield browser
 
 
-class Widget:
+class Widget(Shown):
     "A page with a notebook that shows the widget; `root` is where its photos go."
+    css = 'digits-capture'
+
     def __init__(self, page, lab, name, setup='', host='localhost', subshells=True):
-        self.page, self.root = page, lab.folder/name
+        super().__init__(page)
+        self.root = lab.folder/name
         lab.write(f'{name}.ipynb', f"{setup}from digits_kit.capture import Capture\nw = Capture('{name}')\nw", '1 + 1')
-        page.goto(lab.page(name, host))
-        page.wait_for_selector('.jp-Notebook .jp-Cell')
-        page.wait_for_function(IDLE, timeout=60000)
+        self.open(lab.page(name, host))
         if not subshells:  # as in VS Code, Colab and older Jupyters
             page.evaluate("kernel => { kernel.commsOverSubshells = 'disabled'; }", page.evaluate_handle(KERNEL))
         self.do('notebook:run-cell')
         page.wait_for_selector('.digits-capture')
 
-    def do(self, command, **args):
-        self.page.evaluate('([command, args]) => window.jupyterapp.commands.execute(command, args)', [command, args])
-
-    def run(self, code):
-        "Have the kernel run `code`, without waiting for it."
-        kernel = self.page.evaluate_handle(KERNEL)
-        self.page.evaluate('([kernel, code]) => { kernel.requestExecute({code}); }', [kernel, code])
-
-    def find(self, selector): return self.page.locator(f'.digits-capture {selector}')
-
-    def text(self, selector): return self.find(selector).inner_text()
-
-    def wait_text(self, selector, text, timeout=10000):
-        try: self.find(selector).filter(has_text=text).wait_for(timeout=timeout)
-        except TimeoutError as e:
-            raise AssertionError(f'{text!r} did not come, there is {self.find(selector).all_inner_texts()}') from e
-
     def result(self, start):
         "Pictures kept and frames skipped, when what began with `start` in the status line is over."
         self.wait_text('.dc-status', re.compile(f'^{start}: .* skipped'))
         return [int(o) for o in re.findall(r'\d+', self.text('.dc-status'))]
-
-    def click(self, text): self.find(f'button:has-text("{text}")').click()
-
-    def press(self, *keys):
-        for key in keys: self.page.keyboard.press(key)
 
     def set(self, **traits):
         "Set traits of the widget in the browser, as a click on its fields would."
@@ -118,23 +93,14 @@ class Widget:
         while len(self.files) < n and time.monotonic() < end: time.sleep(.05)
         assert len(self.files) == n, self.files
 
-    def cells(self): return self.page.evaluate("""() => window.jupyterapp.shell.currentWidget.content.widgets.map(
-        o => o.model.type + ': ' + o.model.sharedModel.getSource())""")
-
     def tracks(self): return self.page.evaluate('window.tracks.map(o => o.readyState)')
-
-    def look(self, name, what=None):
-        folder = os.environ.get('DIGITS_SCREENSHOTS')
-        if folder: (what or self.page).screenshot(path=Path(folder)/f'{name}.png')
 
 
 @contextmanager
 def open_widget(browser, lab, name, camera=True, **kwargs):
-    context = browser.contexts[0] if browser.contexts else browser.new_context(viewport=dict(width=1280, height=860))
-    context.clear_permissions()  # whatever is not granted is refused
-    if camera: context.grant_permissions(['camera'])
-    page = context.new_page()
-    page.set_default_timeout(15000)
+    page = open_page(browser)
+    page.context.clear_permissions()  # whatever is not granted is refused
+    if camera: page.context.grant_permissions(['camera'])
     page.add_init_script(WATCH)
     try: yield Widget(page, lab, name, **kwargs)
     finally: page.close()
@@ -484,11 +450,6 @@ def test_looks(browser, lab, frames):
         w.page.wait_for_timeout(500)
         w.do('application:toggle-left-area')
         for theme, width in [('Light', 1280), ('Dark', 1280), ('Light', 520)]:
-            w.do('apputils:change-theme', theme=f'JupyterLab {theme}')
-            w.page.set_viewport_size(dict(width=width, height=900 if width > 600 else 1500))
-            w.page.wait_for_timeout(800)
+            w.set_look(theme, width, 900 if width > 600 else 1500)
             w.look(f'{theme.lower()}-{width}', w.page.locator('.digits-capture'))
-            assert w.page.evaluate("""() => {
-                const root = document.querySelector('.digits-capture'), right = o => o.getBoundingClientRect().right;
-                return [...root.querySelectorAll('*')].filter(o => right(o) > right(root) + 1).map(o => o.outerHTML);
-            }""") == []
+            assert w.find_wide() == []

@@ -66,8 +66,11 @@ export class Link extends Outbox {
   }
 
   answer(reply) {
+    if (!this.length || !reply.id?.startsWith(`${this.name}-`)) return; // another page shows this widget too
     super.answer(reply);
-    if (!this.length) this.model.set('ask', {}); // a notebook that stores its widgets must not store a picture
+    if (this.length) return;
+    // a notebook that stores its widgets must not store a picture
+    for (const name of ['ask', 'reply']) this.model.set(name, {});
   }
 
   stop() {
