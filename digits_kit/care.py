@@ -26,6 +26,7 @@ from .features import get_features, label_suspects, out_of_fold
 from .files import Finding, as_command, atomic_write
 from .looks import find_copies
 from .photos import as_rgb
+from .reviews import read_reviews
 
 # %% ../nbs/39_care.ipynb #9ba2abb8
 _FEWEST = 20  # photos, from which on a model can doubt a label
@@ -69,10 +70,7 @@ _COLUMNS = ['path', 'label', 'kind', 'why', 'other', 'sha256']
 
 def _kept(root):
     "What a person has looked at and kept: pairs of fingerprint and kind."
-    path = root/'reviews.csv'
-    if not path.is_file(): return set()
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return set(zip(*(rows[rows.choice == 'keep'][column] for column in ['sha256', 'kind'])))
+    return {(row['sha256'], row['kind']) for row in read_reviews(root) if row['choice'] == 'keep'}
 
 def _without_kept(findings, suspects, kept):
     "Findings and suspects without what was kept."
