@@ -13,23 +13,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .folder import read_rows, sort_labels
+from .files import check_choice, file_sha256
+from .folder import read_manifest, read_rows, sort_labels
 from .looks import find_copies, measure
 from .processes import attempt_all
 from .sessions import CONDITIONS, SITTING, get_labels, get_time
-from .sources import Found, find_photos
+from .sources import Found, find_photos, plain_id
 from .splits import choose_valid, get_groups
 
 # %% ../nbs/28_plan.ipynb #18cb73c6
 KNOWN = ['person', 'session', 'burst', 'taken_at', 'camera', 'mirrored', 'licence', *CONDITIONS]
 LICENCE = 'CC BY-NC-SA 4.0'  # under which the course shares photos
 
+def _plain(text):
+    "A text in one line, no formula, at most 100 characters."
+    return ' '.join(text.replace('\0', '').split()).lstrip('=+-@ ')[:100]
+
 def _row(photo, facts):
     "What is known of one photo of a source."
-    known = {column: photo.row.get(column, '') for column in KNOWN}
-    return facts | {column: value for column, value in known.items() if value or column not in facts} | {
-        'name': photo.name, 'label': photo.label, 'said': photo.split,
-        'person': known['person'] or photo.person, 'licence': known['licence'] or LICENCE}
+    told = {column: facts[column] for column in ('taken_at', 'camera')} | {column: value for column, value in photo.row.items() if value}
+    said = {column: _plain(told.get(column, '')) for column in KNOWN}
+    said |= {column: plain_id(said[column]) for column in ('person', 'session', 'burst')}
+    said |= {column: said[column] if said[column] in values else '' for column, values in CONDITIONS.items()}
+    return facts | said | {'name': photo.name, 'label': photo.label, 'said': photo.split,
+                           'person': said['person'] or photo.person, 'licence': said['licence'] or LICENCE}
 
 def _look(photos, skipped):
     "A row per photo that can be read; `skipped` is told of the others."
@@ -40,13 +47,23 @@ def _look(photos, skipped):
     return rows
 
 # %% ../nbs/28_plan.ipynb #39d449be
+def _sittings(rows):
+    "The rows of which the time is known, those of one person and sitting together."
+    last = {}
+    for row in sorted(filter(get_time, rows), key=get_time):
+        sitting = last.get(row['person'])
+        if sitting is None or get_time(row) - get_time(sitting[-1]) >= SITTING:
+            if sitting: yield sitting
+            sitting = last[row['person']] = []
+        sitting.append(row)
+    yield from last.values()
+
 def _date_sessions(rows):
     "Give a session to the rows that have none but a time."
-    last = {}
-    for row in sorted((row for row in rows if not row['session'] and get_time(row)), key=get_time):
-        when, (before, session) = get_time(row), last.get(row['person'], (None, ''))
-        if before is None or when - before >= SITTING: session = f"{row['person']}-{when:%Y%m%d-%H%M}"
-        row['session'], last[row['person']] = session, (when, session)
+    for sitting in _sittings(rows):
+        begun = f"{sitting[0]['person']}-{get_time(sitting[0]):%Y%m%d-%H%M}"
+        session = next((row['session'] for row in sitting if row['session']), begun)
+        for row in sitting: row['session'] = row['session'] or session
     return rows
 
 # %% ../nbs/28_plan.ipynb #76ffde13
@@ -63,29 +80,31 @@ def _drop_equal(rows, skipped):
     return [row for row in rows if row['name'] not in skipped]
 
 # %% ../nbs/28_plan.ipynb #a0571bb0
-def _known_files(root):
-    "What has become of files that were merged before: path in `root`, by their fingerprint."
-    gone = {row['sha256']: f"quarantine/{row['file']}" for row in read_rows(root/'quarantine') if row.get('file')}
-    gone |= {row['source_sha256']: gone[row['sha256']] for row in read_rows(root/'quarantine') if row.get('source_sha256')}
-    rows = read_rows(root)
-    there = {row[column]: row['path'] for column in ('sha256', 'source_sha256') for row in rows if row.get(column)}
-    return gone | there
+def _own_photos(root):
+    "The rows of the photos in the folder, then of those in quarantine."
+    there = read_manifest(root).to_dict('records') if root.is_dir() else []
+    there = [row | {'sha256': row['sha256'] or file_sha256(root/row['path'])} for row in there]
+    return there + [row | {'path': f"quarantine/{row['file']}"} for row in read_rows(root/'quarantine')]
 
-def _mark_there(rows, known, skipped):
-    "Note where rows are already; drop those in quarantine, and those that have another label there."
+def _mark_there(rows, own, skipped):
+    "Note where rows are already, and what is known there; drop those in quarantine, and those that have another label there."
+    known = {row[column]: row for column in ('sha256', 'source_sha256') for row in reversed(own) if row.get(column)}
     for row in rows:
-        row['there'] = known.get(row['sha256'], '')
-        split, label = (row['there'].split('/') + [''])[:2]
+        twin = known.get(row['sha256'], {'path': '', 'source': ''})
+        split, label = (twin['path'].split('/') + [''])[:2]
+        row |= {'there': twin['path'], 'own': not twin.get('source'), 'said': split or row['said']}
+        row |= {column: twin.get(column) or row[column] for column in ('person', 'session', 'burst', 'taken_at')}
         if split == 'quarantine': skipped[row['name']] = 'it is in your quarantine'
-        elif row['there'] and label != row['label']: skipped[row['name']] = f"it is there under another label: {row['there']}"
+        elif split and label != row['label']: skipped[row['name']] = f"it is there under another label: {row['there']}"
     return [row for row in rows if row['name'] not in skipped]
 
-def _own_rows(root, rows):
-    "A row for each photo of `root` that is none of `rows`."
-    shas = {row['sha256'] for row in rows}
-    others = [row for row in read_rows(root) if not shas & {row['sha256'], row.get('source_sha256')} and (root/row['path']).is_file()]
+def _other_rows(root, own, rows):
+    "A row for each photo of the folder that is none of `rows`."
+    there = {row['there'] for row in rows}
+    others = [row for row in own if row['path'] not in there and not row['path'].startswith('quarantine/')]
     looks = attempt_all(lambda row: measure((root/row['path']).read_bytes()), others, 'Looking at what is there')
-    return [looked | row | {'name': row['path'], 'said': row['split'], 'there': row['path']}
+    return [looked | row | {'name': row['path'], 'said': row['split'], 'there': row['path'], 'own': not row.get('source'),
+                            'phash': looked['phash']}
             for (looked, why), row in zip(looks, others) if not why]
 
 # %% ../nbs/28_plan.ipynb #eb11a54a
@@ -103,8 +122,8 @@ def _deal(groups, labels, standing, forced):
 
 # %% ../nbs/28_plan.ipynb #672b2592
 def _own_split(df, links):
-    "The split that the source has, for one person without sessions; copies on one side."
-    alone = get_groups(df.assign(person='', session='', burst=''), 'session', links)
+    "The split that the source has, where people have too few sessions; each session and copies on one side."
+    alone = get_groups(df.assign(person=''), 'session', links)
     first = df.said.groupby(alone).first().loc[alone].to_numpy(dtype=object)
     return np.where(first == 'valid', 'valid', 'train')
 
@@ -119,27 +138,42 @@ def _choose_sides(df, links, people):
     return np.where(standing == '', side, standing)
 
 # %% ../nbs/28_plan.ipynb #8eac1d06
+def _sessions(df):
+    "Equal numbers for photos of one session or burst."
+    return get_groups(df.assign(person=''), 'session')
+
+def _clashing(df, links, rows, others, where):
+    "Why those of the new `rows` are left out that show what `others` show, by name."
+    new, ids = rows & (df.there == '').to_numpy(), _sessions(df)
+    twins = {i: df.name.iloc[j] for a, b in links for i, j in ((a, b), (b, a)) if new[i] and others[j]}
+    held = df[new & np.isin(ids, ids[others])]
+    return {name: f'of a session that is in {where}: {session or burst}' for name, session, burst in zip(held.name, held.session, held.burst)} | {
+        df.name.iloc[i]: f'nearly the same picture as one in {where}: {name}' for i, name in twins.items()}
+
 def _leave_out(df, links, skipped):
-    "Which rows stay: new photos that production has already, or of its sessions, do not."
+    "Which rows stay: new photos of production that train has, and new ones for train that production has, do not."
     production = df.said.str.startswith('production').to_numpy()
-    sessions = set(df.session[production]) - {''}
-    twins = {i: df.name.iloc[j] for a, b in links for i, j in ((a, b), (b, a)) if production[j]}
-    for i, row in enumerate(df.itertuples()):
-        if production[i] or row.there: continue
-        if i in twins: skipped[row.name] = f'nearly the same picture as one in production: {twins[i]}'
-        elif row.session in sessions: skipped[row.name] = f'of a session that is in production: {row.session}'
+    learned = ~production & (df.there != '').to_numpy()
+    skipped |= _clashing(df, links, production, learned, 'train or valid')
+    tested = production & ~df.name.isin(list(skipped)).to_numpy()
+    skipped |= _clashing(df, links, ~production, tested, 'production')
     return ~df.name.isin(list(skipped)).to_numpy()
 
+def _follow(df):
+    "The split of each row: where it stands, else where the first of its session is, and first of all those that stand."
+    ids, order = _sessions(df), np.argsort((df.there == '').to_numpy(), kind='stable')
+    first = pd.Series(df.split.to_numpy()[order]).groupby(ids[order]).first()
+    return np.where(df.there != '', df.split, first.loc[ids])
+
 def _keep_apart(df, links, skipped):
-    "Let sessions follow those that stand in the folder, and leave out what would tear a pair."
-    stands = {session: side for session, side, there in zip(df.session, df.split, df.there) if session and there}
-    follows = (df.there == '') & df.session.isin(list(stands))
-    df.loc[follows, 'split'] = df.session[follows].map(stands)
-    for pair in links:
-        new, other = sorted(pair, key=lambda i: df.there.iloc[i] != '')
-        if df.split.iloc[new] == df.split.iloc[other] or df.there.iloc[new]: continue
-        skipped[df.name.iloc[new]] = f'nearly the same picture as one on the other side: {df.name.iloc[other]}'
-    return df[~df.name.isin(list(skipped))]
+    "Leave out what would tear a session or a pair."
+    ids, split, new = _sessions(df), df.split.to_numpy(), (df.there == '').to_numpy()
+    torn = df[new & (pd.Series(split).groupby(ids).transform('nunique') > 1).to_numpy()]
+    skipped |= {name: f'of a session that stands on two sides: {session or burst}' for name, session, burst in zip(torn.name, torn.session, torn.burst)}
+    for a, b in links:
+        if not new[b]: a, b = b, a
+        if new[b] and split[a] != split[b]: skipped[df.name.iloc[b]] = f'nearly the same picture as one on the other side: {df.name.iloc[a]}'
+    return df[~df.name.isin(list(skipped)).to_numpy()]
 
 # %% ../nbs/28_plan.ipynb #bbe34a67
 def _pairs(copies, keep):
@@ -154,7 +188,8 @@ def _split(df, copies, skipped):
     learned, links = df[keep & ~production], _pairs(copies, keep & ~production)
     learned = learned.assign(split=_choose_sides(learned, links, set(df.person[production])))
     tested = df[keep & production]
-    return pd.concat([tested.assign(split=tested.said), _keep_apart(learned, links, skipped)]).sort_index()
+    whole = pd.concat([tested.assign(split=tested.said), learned]).sort_index()
+    return _keep_apart(whole.assign(split=_follow(whole)), _pairs(copies, keep), skipped)
 
 # %% ../nbs/28_plan.ipynb #72140da8
 def _by_kind(skipped):
@@ -196,6 +231,11 @@ _WORDS = {
     'five': 'fünf fuenf funf cinq cinco cinque vijf fem pięć piec'}
 _GUESS = {word: label for label, words in _WORDS.items() for word in words.split()}  # for the question only
 
+def _check_given(labels, known, root):
+    "Raise unless each label that somebody gives is one of the folder."
+    hint = f"For a new one, make the folder {root/'train'/'NAME'} first."
+    for label in set(labels.values()) - {None}: check_choice('labels', label, known, hint)
+
 def _check_clear(found):
     "Raise with the question when the label of photos is not known."
     unclear = found.unclear()
@@ -210,7 +250,7 @@ def _check_clear(found):
 # %% ../nbs/28_plan.ipynb #1d9ff14b
 def _notes(rows, copies, df):
     "What one should know of a merge."
-    private = [row['private'] for row in rows if row['private']]
+    private = [words for words in rows.private if words]
     gps = sum('GPS' in words for words in private)
     notes = [f'What {len(private)} files say besides their pixels is not taken along ({gps} of them say where they were taken).'] if private else []
     labels = df.label.to_numpy()
@@ -220,10 +260,13 @@ def _notes(rows, copies, df):
     return notes
 
 # %% ../nbs/28_plan.ipynb #c5cbbdc7
-def _table(rows, root):
-    "The photos of the sources and those that are in the folder, as one table."
-    merged = {row['path'] for row in read_rows(root) if row.get('source')}
-    return pd.DataFrame([row | {'own': row['there'] not in merged} for row in [*_own_rows(root, rows), *rows]]).fillna('')
+def _table(root, photos, skipped):
+    "The photos of the folder, and those of the sources that may come to them, as one table; True = of the sources."
+    own = _own_photos(root)
+    rows = _mark_there(_drop_equal(_look(photos, skipped), skipped), own, skipped)
+    others = _other_rows(root, own, rows) if rows else []
+    df = pd.DataFrame(_date_sessions([*others, *rows])).fillna('')
+    return df, np.arange(len(df)) >= len(others)
 
 def plan_merge(
     sources, # Folders and zips of any shape, a list or a single one; nothing in them is changed
@@ -233,13 +276,13 @@ def plan_merge(
     "Say what a merge would do."
     root, sources = Path(os.path.expanduser(into)).resolve(), [sources] if isinstance(sources, (str, Path)) else list(sources)
     _check_apart(sources, root)
-    found = find_photos(sources, get_labels(root), labels)
+    known = get_labels(root)
+    _check_given(labels or {}, known, root)
+    found = find_photos(sources, known, labels)
     _check_clear(found)
     skipped = dict(found.skipped)
-    rows = _date_sessions(_drop_equal(_look(found.photos, skipped), skipped))
-    rows = _mark_there(rows, _known_files(root), skipped)
-    if not rows: return Plan(root, found, pd.DataFrame(columns=['name', 'there', 'person', 'label', 'split']), skipped, [])
-    df = _table(rows, root)
+    df, new = _table(root, found.photos, skipped)
+    if not len(df): return Plan(root, found, pd.DataFrame(columns=['name', 'there', 'person', 'label', 'split']), skipped, [])
     copies = find_copies(df)
     split = _split(df, copies, skipped)
-    return Plan(root, found, split[split.name.isin([row['name'] for row in rows])], skipped, _notes(rows, copies, df))
+    return Plan(root, found, split[new[split.index]], skipped, _notes(df[new], copies, df))
