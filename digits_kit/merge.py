@@ -30,8 +30,9 @@ from .sessions import CONDITIONS, PHOTO_SIZE
 def pixels_only(
     data:bytes, # Of an image file
 )->bytes: # JPEG, upright, its longer side at most as long as that of a captured photo
-    "An image without all that its file says besides."
-    img = as_rgb(data)
+    "An image without all that its file says besides; raises `ValueError` when it is damaged."
+    try: img = as_rgb(data)
+    except Exception as e: raise ValueError(f"is damaged: {e}. Remove it or copy it again from the camera.") from e
     img.thumbnail((max(PHOTO_SIZE),)*2, Image.Resampling.BICUBIC)
     return as_jpeg(img)
 
@@ -41,18 +42,18 @@ _BATCH = 200  # photos that land together
 def _as_row(row):
     "The manifest row of a photo that is about to land."
     known = {column: row[column] for column in ['split', 'label', 'phash', *KNOWN]}
-    return known | {'source': row['name'], 'source_sha256': row['sha256']}
+    return known | {'source': row['name'].lstrip('=+-@')[-500:], 'source_sha256': row['sha256']}
 
 def _land_batch(root, batch, reads, same, skipped):
     "Land some photos; gives the new paths by their names."
-    landing, made = [], attempt_all(lambda row: pixels_only(reads[row['name']]()), batch)
+    landing, made = {}, attempt_all(lambda row: pixels_only(reads[row['name']]()), batch)
     for (jpeg, why), row in zip(made, batch):
         sha256 = hashlib.sha256(jpeg or b'').hexdigest()
         why = why or (f'the same pixels as another: {same[sha256]}' if sha256 in same else '')
         if why: skipped[row['name']] = why
-        else: landing.append((jpeg, _as_row(row)))
+        else: landing[row['name']] = jpeg, _as_row(row)
         same.setdefault(sha256, row['name'])
-    return dict(zip([row['source'] for _, row in landing], add_photos(root, landing)))
+    return dict(zip(landing, add_photos(root, landing.values())))
 
 def _land(plan):
     "Land what is new; each batch stays, whatever comes after it."
@@ -82,11 +83,11 @@ made smaller; what else stood in the files was left out.
 def _write_notice(root):
     "Write SOURCES.md, unless it says the same already."
     rows = [row for row in read_rows(root) if row.get('source')]
-    sources = Counter((row['source'].split('/')[0], row['person'], row['licence']) for row in rows)
+    sources = Counter((row['source'].split('/')[0].replace('|', '\\|'), row['person'], row['licence']) for row in rows)
     table = '\n'.join(['| source | person | licence | photos |', '|---|---|---|---|',
                        *(f"| {' | '.join(source)} | {n} |" for source, n in sorted(sources.items()))])
     path, text = root/'SOURCES.md', _NOTICE.format(table=table)
-    if rows and not (path.exists() and path.read_text(encoding='utf-8') == text):
+    if rows and not (path.exists() and path.read_bytes() == text.encode()):
         with atomic_write(path, 'w') as f: f.write(text)
 
 # %% ../nbs/38_merge.ipynb #7747adbc
@@ -97,9 +98,11 @@ def merge_digits(
     dry_run:bool=False, # Only say what would be done
 )->Plan: # What was done; print it to read it
     "Merge photos into one data folder: each once, upright, only pixels, no session on two sides. The same call goes on."
-    plan = plan_merge(sources, into, labels)
+    root = Path(os.path.expanduser(into)).resolve()
+    if (root/'.landing').is_dir() and not dry_run:
+        with lock_folder(root): pass  # finishes what a killed program has begun
+    plan = plan_merge(sources, root, labels)
     if dry_run: return plan
-    with lock_folder(plan.root): pass  # makes it, and finishes what a killed program has begun
     _land(plan)
     _write_notice(plan.root)
     return plan
@@ -131,6 +134,7 @@ def _shared_rows(root, number):
     for row in own:
         folder = f"{row['split']}/{row['label']}"
         row |= {'path': f'{folder}/{counts[folder]:08}.jpg', 'taken_at': '', 'camera': '', 'licence': LICENCE}
+        row |= {column: row.get(column, '') if row.get(column) in values else '' for column, values in CONDITIONS.items()}
         counts[folder] += 1
     return own
 
@@ -164,6 +168,8 @@ def share_digits(
     target = to if to.suffix.lower() == '.zip' else to/name
     if not re.fullmatch(r'\w{1,20}', str(number)):
         raise ValueError(f"`number` must be that of your course, such as 101, got {number!r}.")
+    if Path(root).resolve() in target.parents:
+        raise ValueError(f"`to` must lie outside of {root}, got {to}: the photos in it would be taken for yours. Give another place.")
     if target.exists(): raise FileExistsError(f"{target} exists already. Move it away, or give another place.")
     if not agreed: raise ValueError(f'Share only when this is true: "{CONSENT}" If it is, say agreed=True (in a terminal: --agree).')
     rows = _shared_rows(root, number)
