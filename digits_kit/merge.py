@@ -64,8 +64,8 @@ def _land(plan):
     paths = {}
     for batch in progress(batches, 'Merging', unit=f'batches of {_BATCH} photos'):
         paths |= _land_batch(plan.root, batch, reads, same, plan.skipped)
-    there = plan.photos.name.map({name: path.relative_to(plan.root).as_posix() for name, path in paths.items()})
-    plan.photos = plan.photos.assign(there=there.fillna(plan.photos.there))
+    there = dict(zip(plan.photos.name, plan.photos.there)) | {name: path.relative_to(plan.root).as_posix() for name, path in paths.items()}
+    plan.photos = plan.photos.assign(there=list(there.values()))
     plan.photos = plan.photos[plan.photos.there != '']
 
 # %% ../nbs/38_merge.ipynb #922f4b3b

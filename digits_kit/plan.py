@@ -112,8 +112,9 @@ _SHARE = .2  # of the photos go to valid
 
 def _deal(groups, labels, standing, forced):
     "`'train'` or `'valid'` for each photo: where its group stands, else as chosen."
-    stands = pd.Series(standing)[standing != ''].groupby(groups[standing != '']).agg(lambda sides: sides.mode()[0])
-    side = np.array(pd.Series(groups).map(stands).fillna(''), dtype=object)
+    there = pd.Series(standing)[standing != '']
+    stands = there.groupby(groups[there.index]).agg(lambda sides: sides.mode()[0]).to_dict()
+    side = np.array([stands.get(group, '') for group in groups], dtype=object)
     side[(side == '') & np.isin(groups, groups[forced])] = 'train'
     free = side == ''
     n_valid = _SHARE*len(side) - (side == 'valid').sum()
