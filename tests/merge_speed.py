@@ -20,15 +20,15 @@ from digits_kit.merge import merge_digits
 from digits_kit.plan import plan_merge
 
 
-def make_photos(root, n, n_hands=200, per_person=1000, side=(640, 480)):
+def make_photos(root, n, n_hands=60, per_person=1000, side=(640, 480)):
     "`n` JPEGs of drawn hands in folders `digits_zzz`, each turned, in its own light and with its own noise."
-    hands = [(i%5 + 1, Image.fromarray(draw_hand(i%5 + 1, seed=i, size=side[::-1]).img)) for i in range(n_hands)]
+    hands = [(i%5 + 1, Image.fromarray(draw_hand(i%5 + 1, seed=i, size=(240, 320)).img).resize(side)) for i in range(n_hands)]
     def make(i):
         rng = np.random.default_rng(i)
         number, hand = hands[i%n_hands]
         turned = hand.rotate(rng.uniform(-40, 40), Image.Resampling.BILINEAR, fillcolor=tuple(rng.integers(0, 255, 3).tolist()))
         light = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize(side, Image.Resampling.BICUBIC)
-        img = np.asarray(Image.blend(turned, light, .4), np.float32) + rng.normal(0, 3, (*side[::-1], 1)).astype(np.float32)
+        img = np.asarray(Image.blend(turned, light, .4), np.int16) + rng.integers(-5, 6, (*side[::-1], 1), dtype=np.int16)
         path = root/f'digits_{100 + i//per_person}'/NUMBERS[number]/f'IMG_{i:05}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(img.clip(0, 255).astype(np.uint8)).save(path, quality=90)

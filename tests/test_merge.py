@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unicodedata
 import warnings
 import zipfile
 from collections import Counter
@@ -233,7 +234,9 @@ def check_usable(into):
         df = read_manifest(into)
     assert df.attrs['left_out'] == {} and not len(split_report(df).crossings)
     for column in df.columns:
-        for value in df[column]: assert not str(value).startswith(('=', '+', '@')) and str(value).isprintable() and len(str(value)) <= 500
+        for value in df[column].astype(str):
+            assert not value.startswith(('=', '+', '@')) and len(value) <= 500, value
+            assert not {unicodedata.category(char) for char in value} & {'Cc', 'Cs', 'Zl', 'Zp'}, value
     if (df.groupby('label').split.agg(set).map(lambda sides: {'train', 'valid'} <= sides)).all() and len(df) > 9:
         dls = get_dls(into, size=32, bs=2)
         assert dls.train.n + dls.valid.n == df.split.isin(['train', 'valid']).sum()
@@ -261,3 +264,151 @@ def test_anything(described, twice):
         again = merge_digits(sources, into, unclear)
         assert tree(into) == after and world.look() == before
         assert set(again.photos.name) == set(plan.photos.name) and again.skipped.keys() == plan.skipped.keys()
+
+
+def write(folder, photos):
+    "Files of a source: bytes by name."
+    for name, data in photos.items():
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        (folder/name).write_bytes(data)
+    return folder
+
+
+def jpegs(n, seed, label='one'): return {f'{label}/{i}.jpg': save(picture(1000*seed + i), 'JPEG') for i in range(n)}
+
+
+def test_sources_of_the_same_name(tmp_path):
+    a, b = write(tmp_path/'a'/'digits_7', jpegs(3, 1)), write(tmp_path/'b'/'digits_7', jpegs(3, 2))
+    plan = merge_digits([a, b, a], tmp_path/'all')
+    assert len(read_rows(tmp_path/'all')) == 6 and set(plan.photos.person) == {'digits_7'}
+    assert Counter(plan.skipped.values()) == {f'the same file as another: digits_7/one/{i}.jpg': 1 for i in range(3)}
+
+
+def test_a_photo_of_ones_own_without_a_manifest(tmp_path):
+    mine, photos = tmp_path/'mine', jpegs(3, 1)
+    write(mine/'train', photos)
+    write(mine/'valid', {'two/9.jpg': save(picture(5), 'JPEG')})
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        merge_digits(write(tmp_path/'digits_7', photos | jpegs(2, 9, 'two')), mine)
+        assert len(read_manifest(mine)) == 6 and not len(split_report(read_manifest(mine)).crossings)
+
+
+def test_equal_pixels_under_two_labels(tmp_path):
+    img = picture(3)
+    source = write(tmp_path/'digits_7', {'one/a.jpg': save(img, 'JPEG'), 'two/b.jpg': save(img, 'JPEG', comment='again')})
+    plan = merge_digits(source, tmp_path/'all')
+    assert [row['label'] for row in read_rows(tmp_path/'all')] == ['one']
+    assert plan.skipped == {'digits_7/two/b.jpg': 'the same pixels as another: digits_7/one/a.jpg'}
+
+
+def test_bombs_and_many_entries(tmp_path):
+    with zipfile.ZipFile(tmp_path/'digits_7.zip', 'w', zipfile.ZIP_DEFLATED) as z:
+        for name, data in jpegs(2, 1).items(): z.writestr(name, data)
+        z.writestr('one/zeros.jpg', bytes(70*2**20))
+        z.writestr('one/pixels.pgm', BOMB + bytes(10**6))
+        z.writestr('a/'*20_000 + 'one/deep.jpg', b'')
+        z.writestr('one/' + 'x'*60_000 + '.jpg', save(picture(77), 'JPEG'))
+        z.writestr('1'*5000 + '/one/many-digits.jpg', save(picture(78), 'JPEG'))
+        for i in range(70_000): z.writestr(zipfile.ZipInfo(f'notes/{i}.txt'), b'')
+    begun = time.perf_counter()
+    plan = merge_digits(tmp_path/'digits_7.zip', tmp_path/'all')
+    assert len(plan.photos) == 4 and len(plan.skipped) == 70_003, plan
+    assert plan.skipped['digits_7.zip/one/zeros.jpg'] == '70 MB when unpacked: too large for a photo'
+    assert 'million pixels' in plan.skipped['digits_7.zip/one/pixels.pgm']
+    assert len(read_rows(tmp_path/'all')) == 4 and time.perf_counter() - begun < 30
+
+
+def test_a_folder_deeper_than_paths_may_be(tmp_path):
+    source = write(tmp_path/'digits_7', jpegs(1, 1))
+    at = os.open(source, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir('d'*200, dir_fd=at)
+        at = os.open('d'*200, os.O_RDONLY, dir_fd=at)
+    plan = merge_digits(source, tmp_path/'all')
+    assert len(plan.photos) == 1 and [why for why in plan.skipped.values()] == ['cannot be read (File name too long)']
+
+
+def test_peers_in_production(tmp_path):
+    "A lying manifest: one burst in train, valid and two splits of production."
+    source, rows = tmp_path/'digits_7', []
+    for i, split in enumerate(['train', 'valid', 'production', 'production_office']):
+        write(source/split, jpegs(2, i))
+        rows += [{'path': f'{split}/one/{k}.jpg', 'session': f's{i}', 'burst': 'all'} for k in range(2)]
+    write_rows(source, rows)
+    plan = merge_digits(source, tmp_path/'all')
+    assert Counter(plan.photos.split) == {'production': 4} and len(plan.skipped) == 4
+    assert not len(split_report(read_manifest(tmp_path/'all')).crossings)
+
+
+KILLER = """
+import os, random, signal, sys, time
+import joblib
+from pathlib import Path
+from digits_kit import merge, plan
+merge._BATCH = 6  # as many moments between two batches as a large merge has
+sources, trees, land, rng = [Path(o) for o in sys.argv[2].split('|')], sys.argv[3].split('|'), merge._land, random.Random(17)
+
+def run(into, wait_for_landing, delay):
+    come, go = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        def landing(plan): os.write(go, b'x'), land(plan)
+        merge._land = landing
+        try: merge.merge_digits(sources, into)
+        finally: os._exit(0)
+    os.close(go)
+    begun = time.perf_counter()
+    if wait_for_landing: os.read(come, 1)
+    planned = time.perf_counter()
+    if delay is not None: time.sleep(delay), os.kill(pid, signal.SIGKILL)
+    killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    os.close(come)
+    return killed, planned - begun, time.perf_counter() - planned
+
+_, planning, lasting = run(sys.argv[1], True, None)
+for tree in trees:
+    for i in range(5): print(run(tree, i, rng.uniform(0, lasting/3 if i else planning))[0], flush=True)
+    time.sleep(.05)
+    if len(sys.argv) > 4: continue
+    os.rename(tree, tree + '.killed')
+    os.system(f'cp -a {tree}.killed {tree}')
+    run(tree, True, None)
+"""
+
+
+def people(tmp):
+    "A folder with photos of one's own, and sources of three others that hold a little of everything."
+    mine = write(tmp/'mine', {f'{split}/{name}': data for k, split in enumerate(['train', 'valid']) for name, data in jpegs(3, 50 + k).items()})
+    write_rows(mine, [row | {'person': 'me', 'session': row['split']} for row in read_manifest(mine).to_dict('records')])
+    quarantine(mine, 'train/one/2.jpg', 'blurred')
+    anna = write(tmp/'digits_1', {f'train/{name}': data for k, label in enumerate(LABELS) for name, data in jpegs(6, k, label).items()})
+    write_rows(anna, [{'path': path.relative_to(anna).as_posix(), 'person': 'anna', 'session': f'anna-{i%4}'}
+                      for i, path in enumerate(sorted(anna.rglob('*.jpg')))])
+    again = save(picture(2), 'JPEG', quality=60)
+    ben = write(tmp/'digits_2', jpegs(12, 11) | jpegs(12, 12, 'two') | {'one/again.jpg': again, 'one/torn.jpg': again[:500],
+                                                                      'one/same.jpg': save(picture(11_003), 'JPEG', comment='same pixels')})
+    carl = write(tmp/'digits_3', {f'{split}/{name}': data for k, split in enumerate(['', 'production']) for name, data in jpegs(8, 30 + k).items()})
+    return mine, [anna, ben, carl]
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system cannot fork')
+def test_killed_at_fifty_moments(tmp_path):
+    mine, sources = people(tmp_path)
+    trees = [tmp_path/f'tree{i}' for i in range(11)]
+    for into in trees: subprocess.run(['cp', '-a', mine, into], check=True)
+    words = [trees[0], '|'.join(map(str, sources)), '|'.join(map(str, trees[1:]))]
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run([sys.executable, '-c', KILLER, *map(str, words)], env=env, capture_output=True, encoding='utf-8')
+    assert done.returncode == 0 and done.stdout.count('True') >= 45, done.stdout + done.stderr
+    right = tree(trees[0])
+    assert sum(name.endswith('.jpg') for name in right) == 6 + 30 + 25 + 16 and 'SOURCES.md' in right
+    halves = 0
+    for into in trees[1:]:
+        left = tree(into.with_name(into.name + '.killed'))
+        torn = [name for name, data in left.items() if name.endswith('.jpg') and not name.startswith('.') and right.get(name) != data]
+        assert torn == [], 'a photo that is half there, or another one, has been seen'
+        halves += 0 < len(left) < len(right) and len(left) > 8
+        assert tree(into) == right
+    assert halves >= 5, 'they were killed before or after the landing'
