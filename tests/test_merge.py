@@ -389,7 +389,7 @@ def people(tmp):
     again = save(picture(2), 'JPEG', quality=60)
     ben = write(tmp/'digits_2', jpegs(12, 11) | jpegs(12, 12, 'two') | {'one/again.jpg': again, 'one/torn.jpg': again[:500],
                                                                       'one/same.jpg': save(picture(11_003), 'JPEG', comment='same pixels')})
-    carl = write(tmp/'digits_3', {f'{split}/{name}': data for k, split in enumerate(['', 'production']) for name, data in jpegs(8, 30 + k).items()})
+    carl = write(tmp/'digits_3', {f'{split}/{name}': data for k, split in enumerate(['train', 'production']) for name, data in jpegs(8, 30 + k).items()})
     return mine, [anna, ben, carl]
 
 
