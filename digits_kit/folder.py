@@ -10,7 +10,6 @@ __all__ = ['SPLITS', 'NUMBERS', 'COLUMNS', 'sort_labels', 'plain_label', 'is_hid
 import csv
 import difflib
 import io
-import re
 import unicodedata
 import warnings
 from functools import partial
@@ -198,6 +197,8 @@ def read_rows(
             for line in lines[1:] if any(line)]
 
 # %% ../nbs/03_folder.ipynb #a70b7c92
+_BREAKS = str.maketrans('\r\n', '  ')
+
 def write_rows(
     root:str|Path, # Data folder
     rows:list[dict], # As `read_rows` gives them
@@ -207,7 +208,7 @@ def write_rows(
     with atomic_write(Path(root)/'manifest.csv', 'w') as f:
         writer = csv.DictWriter(f, columns, restval='', lineterminator='\n')
         writer.writeheader()
-        writer.writerows({column: re.sub(r'[\r\n]+', ' ', str(value)) for column, value in row.items()} for row in rows)
+        writer.writerows({column: str(value).translate(_BREAKS) for column, value in row.items()} for row in rows)
 
 def _get_row(path, root, **known):
     "The row of the manifest for one image."
