@@ -64,7 +64,8 @@ def _land(plan):
     paths = {}
     for batch in progress(batches, 'Merging', unit=f'batches of {_BATCH} photos'):
         paths |= _land_batch(plan.root, batch, reads, same, plan.skipped)
-    there = dict(zip(plan.photos.name, plan.photos.there)) | {name: path.relative_to(plan.root).as_posix() for name, path in paths.items()}
+    there = dict(zip(plan.photos.name, plan.photos.there))
+    there |= {name: path.relative_to(plan.root).as_posix() for name, path in paths.items()}
     plan.photos = plan.photos.assign(there=list(there.values()))
     plan.photos = plan.photos[plan.photos.there != '']
 
@@ -83,7 +84,8 @@ made smaller; what else stood in the files was left out.
 def _write_notice(root):
     "Write SOURCES.md, unless it says the same already."
     rows = [row for row in read_rows(root) if row.get('source')]
-    sources = Counter((row['source'].split('/')[0].replace('|', '\\|'), row['person'], row['licence']) for row in rows)
+    sources = Counter((row['source'].split('/')[0].replace('|', '\\|'), row['person'], row.get('licence', ''))
+                      for row in rows)
     table = '\n'.join(['| source | person | licence | photos |', '|---|---|---|---|',
                        *(f"| {' | '.join(source)} | {n} |" for source, n in sorted(sources.items()))])
     path, text = root/'SOURCES.md', _NOTICE.format(table=table)
@@ -134,7 +136,7 @@ def _shared_rows(root, number):
     for row in own:
         folder = f"{row['split']}/{row['label']}"
         row |= {'path': f'{folder}/{counts[folder]:08}.jpg', 'taken_at': '', 'camera': '', 'licence': LICENCE}
-        row |= {column: row.get(column, '') if row.get(column) in values else '' for column, values in CONDITIONS.items()}
+        row |= {column: row[column] if row.get(column) in values else '' for column, values in CONDITIONS.items()}
         counts[folder] += 1
     return own
 
@@ -169,7 +171,8 @@ def share_digits(
     if not re.fullmatch(r'\w{1,20}', str(number)):
         raise ValueError(f"`number` must be that of your course, such as 101, got {number!r}.")
     if Path(root).resolve() in target.parents:
-        raise ValueError(f"`to` must lie outside of {root}, got {to}: the photos in it would be taken for yours. Give another place.")
+        raise ValueError(f"`to` must lie outside of {root}, got {to}: its photos would be taken for yours. "
+                         "Give another place.")
     if target.exists(): raise FileExistsError(f"{target} exists already. Move it away, or give another place.")
     if not agreed: raise ValueError(f'Share only when this is true: "{CONSENT}" If it is, say agreed=True (in a terminal: --agree).')
     rows = _shared_rows(root, number)

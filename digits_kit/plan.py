@@ -31,7 +31,8 @@ def _plain(text):
 
 def _row(photo, facts):
     "What is known of one photo of a source."
-    told = {column: facts[column] for column in ('taken_at', 'camera')} | {column: value for column, value in photo.row.items() if value}
+    told = {column: facts[column] for column in ('taken_at', 'camera')}
+    told |= {column: value for column, value in photo.row.items() if value}
     said = {column: _plain(told.get(column, '')) for column in KNOWN}
     said |= {column: plain_id(said[column]) for column in ('person', 'session', 'burst')}
     said |= {column: said[column] if said[column] in values else '' for column, values in CONDITIONS.items()}
@@ -87,7 +88,7 @@ def _own_photos(root):
     return there + [row | {'path': f"quarantine/{row['file']}"} for row in read_rows(root/'quarantine')]
 
 def _mark_there(rows, own, skipped):
-    "Note where rows are already, and what is known there; drop those in quarantine, and those that have another label there."
+    "Note where rows are already, and what is known there; drop those in quarantine and of another label."
     known = {row[column]: row for column in ('sha256', 'source_sha256') for row in reversed(own) if row.get(column)}
     for row in rows:
         twin = known.get(row['sha256'], {'path': '', 'source': ''})
@@ -95,7 +96,8 @@ def _mark_there(rows, own, skipped):
         row |= {'there': twin['path'], 'own': not twin.get('source'), 'said': split or row['said']}
         row |= {column: twin.get(column) or row[column] for column in ('person', 'session', 'burst', 'taken_at')}
         if split == 'quarantine': skipped[row['name']] = 'it is in your quarantine'
-        elif split and label != row['label']: skipped[row['name']] = f"it is there under another label: {row['there']}"
+        elif split and label != row['label']:
+            skipped[row['name']] = f"it is there under another label: {row['there']}"
     return [row for row in rows if row['name'] not in skipped]
 
 def _other_rows(root, own, rows):
@@ -103,8 +105,8 @@ def _other_rows(root, own, rows):
     there = {row['there'] for row in rows}
     others = [row for row in own if row['path'] not in there and not row['path'].startswith('quarantine/')]
     looks = attempt_all(lambda row: measure((root/row['path']).read_bytes()), others, 'Looking at what is there')
-    return [looked | row | {'name': row['path'], 'said': row['split'], 'there': row['path'], 'own': not row.get('source'),
-                            'phash': looked['phash']}
+    return [looked | row | {'name': row['path'], 'said': row['split'], 'there': row['path'],
+                            'own': not row.get('source'), 'phash': looked['phash']}
             for (looked, why), row in zip(looks, others) if not why]
 
 # %% ../nbs/28_plan.ipynb #eb11a54a
@@ -148,8 +150,9 @@ def _clashing(df, links, rows, others, where):
     new, ids = rows & (df.there == '').to_numpy(), _sessions(df)
     twins = {i: df.name.iloc[j] for a, b in links for i, j in ((a, b), (b, a)) if new[i] and others[j]}
     held = df[new & np.isin(ids, ids[others])]
-    return {name: f'of a session that is in {where}: {session or burst}' for name, session, burst in zip(held.name, held.session, held.burst)} | {
-        df.name.iloc[i]: f'nearly the same picture as one in {where}: {name}' for i, name in twins.items()}
+    whys = {name: f'of a session that is in {where}: {session or burst}'
+            for name, session, burst in zip(held.name, held.session, held.burst)}
+    return whys | {df.name.iloc[i]: f'nearly the same picture as one in {where}: {name}' for i, name in twins.items()}
 
 def _leave_out(df, links, skipped):
     "Which rows stay: new photos of production that train has, and new ones for train that production has, do not."
@@ -170,10 +173,12 @@ def _keep_apart(df, links, skipped):
     "Leave out what would tear a session or a pair."
     ids, split, new = _sessions(df), df.split.to_numpy(), (df.there == '').to_numpy()
     torn = df[new & (pd.Series(split).groupby(ids).transform('nunique') > 1).to_numpy()]
-    skipped |= {name: f'of a session that stands on two sides: {session or burst}' for name, session, burst in zip(torn.name, torn.session, torn.burst)}
+    skipped |= {name: f'of a session that stands on two sides: {session or burst}'
+                for name, session, burst in zip(torn.name, torn.session, torn.burst)}
     for a, b in links:
         if not new[b]: a, b = b, a
-        if new[b] and split[a] != split[b]: skipped[df.name.iloc[b]] = f'nearly the same picture as one on the other side: {df.name.iloc[a]}'
+        if new[b] and split[a] != split[b]:
+            skipped[df.name.iloc[b]] = f'nearly the same picture as one on the other side: {df.name.iloc[a]}'
     return df[~df.name.isin(list(skipped)).to_numpy()]
 
 # %% ../nbs/28_plan.ipynb #bbe34a67
@@ -283,7 +288,8 @@ def plan_merge(
     _check_clear(found)
     skipped = dict(found.skipped)
     df, new = _table(root, found.photos, skipped)
-    if not len(df): return Plan(root, found, pd.DataFrame(columns=['name', 'there', 'person', 'label', 'split']), skipped, [])
+    columns = ['name', 'there', 'person', 'label', 'split']
+    if not len(df): return Plan(root, found, pd.DataFrame(columns=columns), skipped, [])
     copies = find_copies(df)
     split = _split(df, copies, skipped)
     return Plan(root, found, split[new[split.index]], skipped, _notes(df[new], copies, df))

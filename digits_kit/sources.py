@@ -35,7 +35,8 @@ LARGEST = 64*2**20  # bytes; no photo is larger
 
 def _shown(name):
     "A name that can stand in a line of a table."
-    return re.sub('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]', lambda found: found[0].encode('unicode_escape').decode(), name)
+    return re.sub('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]',
+                  lambda found: found[0].encode('unicode_escape').decode(), name)
 
 def _why_not_folder(name):
     "Why a folder is not opened; `''` = it is."
@@ -52,7 +53,8 @@ def _why_not_file(path):
 
 def _prune(folders, parent):
     "Take the folders out of `folders` that are not opened; gives why, by name."
-    whys = {folder: _why_not_folder(folder) or ('a link' if os.path.islink(f'{parent}/{folder}') else '') for folder in sorted(folders)}
+    whys = {folder: _why_not_folder(folder) or ('a link' if os.path.islink(f'{parent}/{folder}') else '')
+            for folder in sorted(folders)}
     folders[:] = [folder for folder, why in whys.items() if not why]
     return {folder: why for folder, why in whys.items() if why}
 
@@ -64,7 +66,9 @@ def _in_folder(folder, name):
         for below, why in _prune(folders, parent).items(): yield File(f'{place}/{_shown(below)}/', None, None, why)
         for path in (Path(parent, file) for file in sorted(files)):
             yield File(f'{place}/{_shown(path.name)}', path, path.read_bytes, _why_not_file(path))
-    for e in failed: yield File(_shown(f'{name}/{os.path.relpath(e.filename, folder)}/'), None, None, f'cannot be read ({e.strerror})')
+    for e in failed:
+        shown = _shown(f'{name}/{os.path.relpath(e.filename, folder)}/')
+        yield File(shown, None, None, f'cannot be read ({e.strerror})')
 
 # %% ../nbs/25_sources.ipynb #706e97d3
 _DEPTH = 3  # zips in zips
@@ -103,7 +107,8 @@ def _in_zip(file, name):
         folder, why = _closed(inner)
         if folder: closed[folder] = why
         elif inner and not entry.is_dir():
-            yield File(f'{name}/{inner}', None, partial(_read_entry, archive, entry), _why_not_entry(entry, inner))
+            read, why = partial(_read_entry, archive, entry), _why_not_entry(entry, inner)
+            yield File(f'{name}/{inner}', None, read, why)
     for folder, why in closed.items(): yield File(f'{name}/{folder}/', None, None, why)
 
 # %% ../nbs/25_sources.ipynb #f15977f4
@@ -141,7 +146,7 @@ def _read_label(parts, spelled):
     said = {spelled[name] for name in names if name in spelled}
     return exact if exact != '' else said.pop() if len(said) == 1 else ''
 
-# %% ../nbs/25_sources.ipynb #34e13473
+# %% ../nbs/25_sources.ipynb #14efd853
 def plain_id(
     text:str, # Such as the name of a person or of a session, from anywhere
 )->str: # Letters, digits, `-` and `_`, at most 60; `''` = there are none
@@ -215,7 +220,8 @@ def _as_photo(file, spelled, rows):
     *folders, last = file.name.split('/')
     label, why = _read_label(folders, spelled), file.why or _why_no_photo(last)
     if why or label is None: return why or 'left out, as you said'
-    return PhotoFile(file.name, label, _read_split(folders), _read_person(folders), file.path, file.read, rows.get(file.name, {}))
+    return PhotoFile(file.name, label, _read_split(folders), _read_person(folders), file.path, file.read,
+                     rows.get(file.name, {}))
 
 def _list_source(source):
     "The name of a folder or a zip as it is shown, and all files in it."
@@ -226,7 +232,7 @@ def _list_source(source):
     if zipfile.is_zipfile(path): return name, _in_zip(path, name)
     raise ValueError(f"{source} must be a folder or a whole zip file, and is neither. Fetch it again, or give a folder.")
 
-# %% ../nbs/25_sources.ipynb #c74f689d
+# %% ../nbs/25_sources.ipynb #77554cd7
 def _free_name(name, taken):
     "`name`, or with a number where it is `taken`."
     stem, dot, suffix = name.rpartition('.') if '.' in name.rpartition('/')[2] else (name, '', '')

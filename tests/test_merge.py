@@ -2,8 +2,6 @@
 import hashlib
 import io
 import os
-import random
-import signal
 import stat
 import subprocess
 import sys
@@ -14,10 +12,9 @@ import warnings
 import zipfile
 from collections import Counter
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -28,7 +25,6 @@ from digits_kit.folder import COLUMNS, NUMBERS, read_manifest, read_rows, write_
 from digits_kit.landing import quarantine
 from digits_kit.merge import merge_digits, pixels_only
 from digits_kit.photos import as_rgb
-from digits_kit.plan import plan_merge
 from digits_kit.sources import find_photos
 from digits_kit.splits import split_report
 
@@ -242,7 +238,7 @@ def check_usable(into):
         assert dls.train.n + dls.valid.n == df.split.isin(['train', 'valid']).sum()
 
 
-@settings(max_examples=int(os.environ.get('N', 15)), deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.lists(source, min_size=1, max_size=3), st.booleans())
 def test_anything(described, twice):
     with tempfile.TemporaryDirectory() as tmp:
