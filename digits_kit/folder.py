@@ -35,7 +35,8 @@ def plain_label(
 )->str: # Equal for equal labels
     "A label without what people spell differently: capitals, blanks, accents in two parts, numbers as digits."
     name = unicodedata.normalize('NFKC', label).casefold().strip()
-    return NUMBERS[int(name)] if name.isdecimal() and int(name) < len(NUMBERS) else name
+    number = int(name[-9:]) if name.isdecimal() and not name[:-9].strip('0') else len(NUMBERS)
+    return NUMBERS[number] if number < len(NUMBERS) else name
 
 # %% ../nbs/03_folder.ipynb #757cf96b
 _IMAGES = {f'.{suffix}' for suffix in (
@@ -157,9 +158,9 @@ def _decode(data):
 
 def _lines(path, text):
     "The lines of a table as lists of values; raises where the file is empty, or its end is missing."
+    if text[:4] == 'sep=': text = text.partition('\n')[2]  # the first line that some spreadsheets write
     if not text.strip('\0 \t\r\n;,'):
         raise ValueError(f"{path} is empty, and what it knew is lost: {_WITHOUT} delete it.")
-    if text[:4] == 'sep=': text = text.partition('\n')[2]  # the first line that some spreadsheets write
     head = text.splitlines()[0]
     lines = list(csv.reader(io.StringIO(text, newline=''), delimiter=max(',;\t', key=head.count)))
     if len(lines[-1]) < len(lines[0]) and not text.endswith(('\n', '\r')):
@@ -196,16 +197,18 @@ def read_rows(
             for line in lines[1:] if any(line)]
 
 # %% ../nbs/03_folder.ipynb #a70b7c92
+_BREAKS = str.maketrans('\r\n', '  ')
+
 def write_rows(
     root:str|Path, # Data folder
     rows:list[dict], # As `read_rows` gives them
 ):
-    "Write a manifest, whole or not at all; columns that are not the manifest's own come last."
+    "Write a manifest, whole or not at all, each row in one line; columns that are not the manifest's own come last."
     columns = list(dict.fromkeys([*COLUMNS, *(column for row in rows for column in row)]))
     with atomic_write(Path(root)/'manifest.csv', 'w') as f:
         writer = csv.DictWriter(f, columns, restval='', lineterminator='\n')
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({column: str(value).translate(_BREAKS) for column, value in row.items()} for row in rows)
 
 def _get_row(path, root, **known):
     "The row of the manifest for one image."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONSENT', 'pixels_only', 'merge_digits', 'share_digits', 'digits_merge', 'digits_share']
 
-# %% ../nbs/38_merge.ipynb #f48cc924
+# %% ../nbs/38_merge.ipynb #872f598d
 import argparse
 import hashlib
 import os
@@ -26,33 +26,34 @@ from .plan import KNOWN, LICENCE, Plan, plan_merge
 from .processes import attempt_all
 from .sessions import CONDITIONS, PHOTO_SIZE
 
-# %% ../nbs/38_merge.ipynb #e596cf34
+# %% ../nbs/38_merge.ipynb #8ebe5885
 def pixels_only(
     data:bytes, # Of an image file
 )->bytes: # JPEG, upright, its longer side at most as long as that of a captured photo
-    "An image without all that its file says besides."
-    img = as_rgb(data)
+    "An image without all that its file says besides; raises `ValueError` when it is damaged."
+    try: img = as_rgb(data)
+    except Exception as e: raise ValueError(f"is damaged: {e}. Remove it or copy it again from the camera.") from e
     img.thumbnail((max(PHOTO_SIZE),)*2, Image.Resampling.BICUBIC)
     return as_jpeg(img)
 
-# %% ../nbs/38_merge.ipynb #8e660562
+# %% ../nbs/38_merge.ipynb #8e99fb30
 _BATCH = 500  # photos that land together
 
 def _as_row(row):
     "The manifest row of a photo that is about to land."
     known = {column: row[column] for column in ['split', 'label', 'phash', *KNOWN]}
-    return known | {'source': row['name'], 'source_sha256': row['sha256']}
+    return known | {'source': row['name'].lstrip('=+-@')[-500:], 'source_sha256': row['sha256']}
 
 def _land_batch(root, batch, reads, same, skipped):
     "Land some photos; gives the new paths by their names."
-    landing, made = [], attempt_all(lambda row: pixels_only(reads[row['name']]()), batch)
+    landing, made = {}, attempt_all(lambda row: pixels_only(reads[row['name']]()), batch)
     for (jpeg, why), row in zip(made, batch):
         sha256 = hashlib.sha256(jpeg or b'').hexdigest()
         why = why or (f'the same pixels as another: {same[sha256]}' if sha256 in same else '')
         if why: skipped[row['name']] = why
-        else: landing.append((jpeg, _as_row(row)))
+        else: landing[row['name']] = jpeg, _as_row(row)
         same.setdefault(sha256, row['name'])
-    return dict(zip([row['source'] for _, row in landing], add_photos(root, landing)))
+    return dict(zip(landing, add_photos(root, landing.values())))
 
 def _land(plan):
     "Land what is new; each batch stays, whatever comes after it."
@@ -63,11 +64,12 @@ def _land(plan):
     paths = {}
     for batch in progress(batches, 'Merging', unit=f'batches of {_BATCH} photos'):
         paths |= _land_batch(plan.root, batch, reads, same, plan.skipped)
-    there = plan.photos.name.map({name: path.relative_to(plan.root).as_posix() for name, path in paths.items()})
-    plan.photos = plan.photos.assign(there=there.fillna(plan.photos.there))
+    there = dict(zip(plan.photos.name, plan.photos.there))
+    there |= {name: path.relative_to(plan.root).as_posix() for name, path in paths.items()}
+    plan.photos = plan.photos.assign(there=list(there.values()))
     plan.photos = plan.photos[plan.photos.there != '']
 
-# %% ../nbs/38_merge.ipynb #27e1579e
+# %% ../nbs/38_merge.ipynb #4a8ac1d7
 _NOTICE = """# Where these photos come from
 
 {table}
@@ -82,14 +84,15 @@ perhaps made smaller; what else stood in the files was left out.
 def _write_notice(root):
     "Write SOURCES.md, unless it says the same already."
     rows = [row for row in read_rows(root) if row.get('source')]
-    sources = Counter((row['source'].split('/')[0], row['person'], row['licence']) for row in rows)
+    sources = Counter((row['source'].split('/')[0].replace('|', '\\|'), row['person'], row.get('licence', ''))
+                      for row in rows)
     table = '\n'.join(['| source | person | licence | photos |', '|---|---|---|---|',
                        *(f"| {' | '.join(source)} | {n} |" for source, n in sorted(sources.items()))])
     path, text = root/'SOURCES.md', _NOTICE.format(table=table)
-    if rows and not (path.exists() and path.read_text(encoding='utf-8') == text):
+    if rows and not (path.exists() and path.read_bytes() == text.encode()):
         with atomic_write(path, 'w') as f: f.write(text)
 
-# %% ../nbs/38_merge.ipynb #56247f1a
+# %% ../nbs/38_merge.ipynb #c6ac5e0f
 def merge_digits(
     sources, # Folders and zips of any shape, a list or a single one; nothing in them is changed
     into:str|Path, # Data folder, new or one of yours; photos that are in it stay where they are
@@ -97,14 +100,16 @@ def merge_digits(
     dry_run:bool=False, # Only say what would be done
 )->Plan: # What was done; print it to read it
     "Merge photos into one data folder: each once, upright, only pixels, no session torn. The same call goes on."
-    plan = plan_merge(sources, into, labels)
+    root = Path(os.path.expanduser(into)).resolve()
+    if (root/'.landing').is_dir() and not dry_run:
+        with lock_folder(root): pass  # finishes what a killed program has begun
+    plan = plan_merge(sources, root, labels)
     if dry_run: return plan
-    with lock_folder(plan.root): pass  # makes it, and finishes what a killed program has begun
     _land(plan)
     _write_notice(plan.root)
     return plan
 
-# %% ../nbs/38_merge.ipynb #bd22836b
+# %% ../nbs/38_merge.ipynb #30a23a3b
 CONSENT = (f"I took these photos, all people whose hands are in them agree that they are shared under {LICENCE}, "
            "and no face and nothing private is to be seen in them.")
 _LICENCE_PAGE = f"""# Photos of hands that show numbers of fingers
@@ -132,10 +137,11 @@ def _shared_rows(root, number):
     for row in own:
         folder = f"{row['split']}/{row['label']}"
         row |= {'path': f'{folder}/{counts[folder]:08}.jpg', 'taken_at': '', 'camera': '', 'licence': LICENCE}
+        row |= {column: row[column] if row.get(column) in values else '' for column, values in CONDITIONS.items()}
         counts[folder] += 1
     return own
 
-# %% ../nbs/38_merge.ipynb #d747d644
+# %% ../nbs/38_merge.ipynb #0cdf2efd
 _GIVEN = [*COLUMNS, *CONDITIONS, 'licence']
 
 def _write_shared(folder, rows, consent):
@@ -154,7 +160,7 @@ def _zip_folder(folder, path):
             name = file.relative_to(folder.parent).as_posix()
             if file.is_file(): archive.writestr(zipfile.ZipInfo(name), file.read_bytes())
 
-# %% ../nbs/38_merge.ipynb #d019509f
+# %% ../nbs/38_merge.ipynb #2581ab8e
 def share_digits(
     root:str|Path, # Data folder with your photos; nothing in it is changed
     to:str|Path, # Folder in which `digits_zzz` is made, or the name of a zip file
@@ -166,6 +172,9 @@ def share_digits(
     target = to if to.suffix.lower() == '.zip' else to/name
     if not re.fullmatch(r'\w{1,20}', str(number)):
         raise ValueError(f"`number` must be that of your course, such as 101, got {number!r}.")
+    if Path(root).resolve() in target.parents:
+        raise ValueError(f"`to` must lie outside of {root}, got {to}: its photos would be taken for yours. "
+                         "Give another place.")
     if target.exists(): raise FileExistsError(f"{target} exists already. Move it away, or give another place.")
     if not agreed:
         raise ValueError(f'Share only when this is true: "{CONSENT}" If it is, say agreed=True (terminal: --agree).')
@@ -178,7 +187,7 @@ def share_digits(
         else: (Path(tmp)/name).rename(target)
     return target
 
-# %% ../nbs/38_merge.ipynb #fee1360b
+# %% ../nbs/38_merge.ipynb #845faab2
 def _labels(text):
     "`eins=one,party=-` as a dictionary."
     pairs = [pair.rpartition('=') for pair in text.split(',')]
@@ -202,7 +211,7 @@ def digits_merge(
         print(merge_digits(args.sources, args.into, args.labels, args.dry_run))
         if not args.dry_run: print(f'Next: digits_audit {args.into}')
 
-# %% ../nbs/38_merge.ipynb #26c0593e
+# %% ../nbs/38_merge.ipynb #285fbbeb
 def _ask():
     "Whether somebody at the terminal confirms."
     print(f'Is this true? "{CONSENT}"')

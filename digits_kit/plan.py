@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KNOWN', 'LICENCE', 'Plan', 'plan_merge']
 
-# %% ../nbs/28_plan.ipynb #16591122
+# %% ../nbs/28_plan.ipynb #304d986a
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .folder import read_rows, sort_labels
+from .files import check_choice, file_sha256
+from .folder import read_manifest, read_rows, sort_labels
 from .looks import find_copies, measure
 from .processes import attempt_all
 from .sessions import CONDITIONS, SITTING, get_labels, get_time
-from .sources import Found, as_paths, find_photos
+from .sources import Found, as_paths, find_photos, plain_id
 from .splits import choose_valid, get_groups
 
-# %% ../nbs/28_plan.ipynb #520289d7
+# %% ../nbs/28_plan.ipynb #aaa8e908
 KNOWN = ['person', 'session', 'burst', 'taken_at', 'camera', 'mirrored', 'licence', *CONDITIONS]
 LICENCE = 'CC BY-NC-SA 4.0'  # under which the course shares photos
+
+def _plain(text):
+    "A text in one line, no formula, at most 100 characters."
+    return ' '.join(text.replace('\0', '').split()).lstrip('=+-@ ')[:100]
 
 def _of(whole, part):
     "The id of a part, such as a session, in which that of the whole stands first."
@@ -30,11 +35,15 @@ def _of(whole, part):
 
 def _row(photo, facts):
     "What is known of one photo of a source."
-    row = facts | {column: value for column, value in photo.row.items() if column in KNOWN and value}
-    row |= {'name': photo.name, 'label': photo.label, 'said': photo.split}
-    row = dict.fromkeys(KNOWN, '') | {'person': photo.person, 'licence': LICENCE} | row
-    row['session'] = _of(row['person'], row['session'])
-    return row | {'burst': _of(row['session'] or row['person'], row['burst'])}
+    told = {column: facts[column] for column in ('taken_at', 'camera')}
+    told |= {column: value for column, value in photo.row.items() if value}
+    said = {column: _plain(told.get(column, '')) for column in KNOWN}
+    said |= {column: plain_id(said[column]) for column in ('person', 'session', 'burst')}
+    said |= {column: said[column] if said[column] in values else '' for column, values in CONDITIONS.items()}
+    said |= {'person': said['person'] or photo.person, 'licence': said['licence'] or LICENCE}
+    said['session'] = _of(said['person'], said['session'])
+    said['burst'] = _of(said['session'] or said['person'], said['burst'])
+    return facts | said | {'name': photo.name, 'label': photo.label, 'said': photo.split}
 
 def _look(photos, skipped):
     "A row per photo that can be read; `skipped` is told of the others."
@@ -44,17 +53,27 @@ def _look(photos, skipped):
         else: rows.append(_row(photo, facts))
     return rows
 
-# %% ../nbs/28_plan.ipynb #3a8f5e53
+# %% ../nbs/28_plan.ipynb #39d449be
+def _sittings(rows):
+    "The rows of which the time is known, those of one person and sitting together."
+    last = {}
+    for row in sorted(filter(get_time, rows), key=get_time):
+        sitting = last.get(row['person'])
+        if sitting is None or get_time(row) - get_time(sitting[-1]) >= SITTING:
+            if sitting: yield sitting
+            sitting = last[row['person']] = []
+        sitting.append(row)
+    yield from last.values()
+
 def _date_sessions(rows):
     "Give a session to the rows that have none but a time."
-    last = {}
-    for row in sorted((row for row in rows if not row['session'] and get_time(row)), key=get_time):
-        when, (before, session) = get_time(row), last.get(row['person'], (None, ''))
-        if before is None or when - before >= SITTING: session = f"{row['person']}-{when:%Y%m%d-%H%M}"
-        row['session'], last[row['person']] = session, (when, session)
+    for sitting in _sittings(rows):
+        begun = f"{sitting[0]['person']}-{get_time(sitting[0]):%Y%m%d-%H%M}"
+        session = next((row['session'] for row in sitting if row['session']), begun)
+        for row in sitting: row['session'] = row['session'] or session
     return rows
 
-# %% ../nbs/28_plan.ipynb #f2fa0bcc
+# %% ../nbs/28_plan.ipynb #76ffde13
 def _drop_equal(rows, skipped):
     "Keep one of equal files; none when their labels differ."
     def worth(row): return not row['said'].startswith('production'), not row['session']
@@ -67,49 +86,53 @@ def _drop_equal(rows, skipped):
         if wrong: skipped[first['name']] = why + wrong[0]['name']
     return [row for row in rows if row['name'] not in skipped]
 
-# %% ../nbs/28_plan.ipynb #cfb800ac
-def _known_files(root):
-    "What has become of files that were merged before: path in `root`, by their fingerprint."
-    gone = [row | {'path': f"quarantine/{row['file']}"} for row in read_rows(root/'quarantine')]
-    rows, shas = [*gone, *read_rows(root)], ['sha256', 'source_sha256']
-    return {row[column]: row['path'] for row in rows for column in shas if row.get(column)}
+# %% ../nbs/28_plan.ipynb #a0571bb0
+def _own_photos(root):
+    "The rows of the photos in the folder, then of those in quarantine."
+    there = read_manifest(root).to_dict('records') if root.is_dir() else []
+    there = [row | {'sha256': row['sha256'] or file_sha256(root/row['path'])} for row in there]
+    return there + [row | {'path': f"quarantine/{row['file']}"} for row in read_rows(root/'quarantine')]
 
-def _mark_there(rows, known, skipped):
-    "Note where rows are already; drop those in quarantine, and those that have another label there."
+def _mark_there(rows, own, skipped):
+    "Note where rows are already, and what is known there; drop those in quarantine and of another label."
+    known = {row[column]: row for column in ('sha256', 'source_sha256') for row in reversed(own) if row.get(column)}
     for row in rows:
-        row['there'] = known.get(row['sha256'], '')
-        split, label = (row['there'].split('/') + [''])[:2]
+        twin = known.get(row['sha256'], {'path': '', 'source': ''})
+        split, label = (twin['path'].split('/') + [''])[:2]
+        row |= {'there': twin['path'], 'own': not twin.get('source'), 'said': split or row['said']}
+        row |= {column: twin.get(column) or row[column] for column in ('person', 'session', 'burst', 'taken_at')}
         if split == 'quarantine': skipped[row['name']] = 'it is in your quarantine'
-        elif row['there'] and label != row['label']:
+        elif split and label != row['label']:
             skipped[row['name']] = f"it is there under another label: {row['there']}"
     return [row for row in rows if row['name'] not in skipped]
 
-def _own_rows(root, rows):
-    "A row for each photo of `root` that is none of `rows`."
-    shas = {row['sha256'] for row in rows}
-    others = [row for row in read_rows(root)
-              if not shas & {row['sha256'], row.get('source_sha256')} and (root/row['path']).is_file()]
+def _other_rows(root, own, rows):
+    "A row for each photo of the folder that is none of `rows`."
+    there = {row['there'] for row in rows}
+    others = [row for row in own if row['path'] not in there and not row['path'].startswith('quarantine/')]
     looks = attempt_all(lambda row: measure((root/row['path']).read_bytes()), others, 'Looking at what is there')
-    return [looked | row | {'name': row['path'], 'said': row['split'], 'there': row['path']}
+    return [looked | row | {'name': row['path'], 'said': row['split'], 'there': row['path'],
+                            'own': not row.get('source'), 'phash': looked['phash']}
             for (looked, why), row in zip(looks, others) if not why]
 
-# %% ../nbs/28_plan.ipynb #96e3f3f4
+# %% ../nbs/28_plan.ipynb #eb11a54a
 _SHARE = .2  # of the photos go to valid
 
 def _deal(groups, labels, standing, forced):
     "`'train'` or `'valid'` for each photo: where its group stands, else as chosen."
-    stands = pd.Series(standing)[standing != ''].groupby(groups[standing != '']).agg(lambda sides: sides.mode()[0])
-    side = np.array(pd.Series(groups).map(stands).fillna(''), dtype=object)
+    there = pd.Series(standing)[standing != '']
+    stands = there.groupby(groups[there.index]).agg(lambda sides: sides.mode()[0]).to_dict()
+    side = np.array([stands.get(group, '') for group in groups], dtype=object)
     side[(side == '') & np.isin(groups, groups[forced])] = 'train'
     free = side == ''
     n_valid = _SHARE*len(side) - (side == 'valid').sum()
     side[free] = np.where(choose_valid(groups[free], labels[free], n_valid), 'valid', 'train')
     return side
 
-# %% ../nbs/28_plan.ipynb #0cece1f6
+# %% ../nbs/28_plan.ipynb #672b2592
 def _own_split(df, links):
-    "The split that the source has, for one person without sessions; copies on one side."
-    alone = get_groups(df.assign(person='', session='', burst=''), 'session', links)
+    "The split that the source has, where people have too few sessions; each session and copies on one side."
+    alone = get_groups(df.assign(person=''), 'session', links)
     first = df.said.groupby(alone).first().loc[alone].to_numpy(dtype=object)
     return np.where(first == 'valid', 'valid', 'train')
 
@@ -123,30 +146,48 @@ def _choose_sides(df, links, people):
     if 'valid' not in side: side = _own_split(df, links)
     return np.where(standing == '', side, standing)
 
-# %% ../nbs/28_plan.ipynb #a6f660c4
+# %% ../nbs/28_plan.ipynb #8eac1d06
+def _sessions(df):
+    "Equal numbers for photos of one session or burst."
+    return get_groups(df.assign(person=''), 'session')
+
+def _clashing(df, links, rows, others, where):
+    "Why those of the new `rows` are left out that show what `others` show, by name."
+    new, ids = rows & (df.there == '').to_numpy(), _sessions(df)
+    twins = {i: df.name.iloc[j] for a, b in links for i, j in ((a, b), (b, a)) if new[i] and others[j]}
+    held = df[new & np.isin(ids, ids[others])]
+    whys = {name: f'of a session that is in {where}: {session or burst}'
+            for name, session, burst in zip(held.name, held.session, held.burst)}
+    return whys | {df.name.iloc[i]: f'nearly the same picture as one in {where}: {name}' for i, name in twins.items()}
+
 def _leave_out(df, links, skipped):
-    "Which rows stay: new photos that production has already, or of its sessions, do not."
+    "Which rows stay: new photos of production that train has, and new ones for train that production has, do not."
     production = df.said.str.startswith('production').to_numpy()
-    sessions = set(df.session[production]) - {''}
-    twins = {i: df.name.iloc[j] for a, b in links for i, j in ((a, b), (b, a)) if production[j]}
-    for i, row in enumerate(df.itertuples()):
-        if production[i] or row.there: continue
-        if i in twins: skipped[row.name] = f'nearly the same picture as one in production: {twins[i]}'
-        elif row.session in sessions: skipped[row.name] = f'of a session that is in production: {row.session}'
+    learned = ~production & (df.there != '').to_numpy()
+    skipped |= _clashing(df, links, production, learned, 'train or valid')
+    tested = production & ~df.name.isin(list(skipped)).to_numpy()
+    skipped |= _clashing(df, links, ~production, tested, 'production')
     return ~df.name.isin(list(skipped)).to_numpy()
 
-def _keep_apart(df, links, skipped):
-    "Let sessions follow those that stand in the folder, and leave out what would tear a pair."
-    stands = {session: side for session, side, there in zip(df.session, df.split, df.there) if session and there}
-    follows = (df.there == '') & df.session.isin(list(stands))
-    df.loc[follows, 'split'] = df.session[follows].map(stands)
-    for pair in links:
-        new, other = sorted(pair, key=lambda i: df.there.iloc[i] != '')
-        if df.split.iloc[new] == df.split.iloc[other] or df.there.iloc[new]: continue
-        skipped[df.name.iloc[new]] = f'nearly the same picture as one on the other side: {df.name.iloc[other]}'
-    return df[~df.name.isin(list(skipped))]
+def _follow(df):
+    "The split of each row: where it stands, else where the first of its session is, and first of all those that stand."
+    ids, order = _sessions(df), np.argsort((df.there == '').to_numpy(), kind='stable')
+    first = pd.Series(df.split.to_numpy()[order]).groupby(ids[order]).first()
+    return np.where(df.there != '', df.split, first.loc[ids])
 
-# %% ../nbs/28_plan.ipynb #6bda1725
+def _keep_apart(df, links, skipped):
+    "Leave out what would tear a session or a pair."
+    ids, split, new = _sessions(df), df.split.to_numpy(), (df.there == '').to_numpy()
+    torn = df[new & (pd.Series(split).groupby(ids).transform('nunique') > 1).to_numpy()]
+    skipped |= {name: f'of a session that stands on two sides: {session or burst}'
+                for name, session, burst in zip(torn.name, torn.session, torn.burst)}
+    for a, b in links:
+        if not new[b]: a, b = b, a
+        if new[b] and split[a] != split[b]:
+            skipped[df.name.iloc[b]] = f'nearly the same picture as one on the other side: {df.name.iloc[a]}'
+    return df[~df.name.isin(list(skipped)).to_numpy()]
+
+# %% ../nbs/28_plan.ipynb #bbe34a67
 def _pairs(copies, keep):
     "The pairs of near copies among the rows that stay, by their new positions."
     new = np.cumsum(keep) - 1
@@ -159,9 +200,10 @@ def _split(df, copies, skipped):
     learned, links = df[keep & ~production], _pairs(copies, keep & ~production)
     learned = learned.assign(split=_choose_sides(learned, links, set(df.person[production])))
     tested = df[keep & production]
-    return pd.concat([tested.assign(split=tested.said), _keep_apart(learned, links, skipped)]).sort_index()
+    whole = pd.concat([tested.assign(split=tested.said), learned]).sort_index()
+    return _keep_apart(whole.assign(split=_follow(whole)), _pairs(copies, keep), skipped)
 
-# %% ../nbs/28_plan.ipynb #6a8f7c6f
+# %% ../nbs/28_plan.ipynb #c02406a6
 def _by_kind(skipped):
     "A line for each reason, with how many files it holds for and the first of them."
     kinds = {}
@@ -188,7 +230,7 @@ class Plan:
 
     __repr__ = __str__
 
-# %% ../nbs/28_plan.ipynb #a4c06a90
+# %% ../nbs/28_plan.ipynb #72db071d
 def _check_apart(sources, root):
     "Raise when `root` and a source lie in each other."
     for source in sources:
@@ -196,11 +238,15 @@ def _check_apart(sources, root):
         if path == root or path in root.parents or root in path.parents:
             raise ValueError(f"`into` must lie apart from the sources, got {root} and {source}. Give a new folder.")
 
-_WORDS = {
-    'one': 'eins ein un une uno una um uma een en ett jeden', 'two': 'zwei deux dos due dois duas twee to två tva dwa',
-    'three': 'drei trois tres tre três drie trzy', 'four': 'vier quatre cuatro quattro quatro fire fyra cztery',
-    'five': 'fünf fuenf funf cinq cinco cinque vijf fem pięć piec'}
+_WORDS = {'one': 'eins ein un une uno una um uma een en ett', 'two': 'zwei deux dos due dois duas twee to två',
+          'three': 'drei trois tres tre três drie', 'four': 'vier quatre cuatro quattro quatro fire fyra',
+          'five': 'fünf fuenf cinq cinco cinque vijf fem'}
 _GUESS = {word: label for label, words in _WORDS.items() for word in words.split()}  # for the question only
+
+def _check_given(labels, known, root):
+    "Raise unless each label that somebody gives is one of the folder."
+    hint = f"For a new one, make the folder {root/'train'/'NAME'} first."
+    for label in set(labels.values()) - {None}: check_choice('labels', label, known, hint)
 
 def _check_clear(found):
     "Raise with the question when the label of photos is not known."
@@ -213,10 +259,10 @@ def _check_clear(found):
                      f"label each folder stands for, or None to leave it out: labels={said}. In a terminal: "
                      f"--labels {','.join(f'{name}={label}' for name, label in said.items())}, with - for None.")
 
-# %% ../nbs/28_plan.ipynb #8236a859
+# %% ../nbs/28_plan.ipynb #0db1905c
 def _notes(rows, copies, df):
     "What one should know of a merge."
-    private = [row['private'] for row in rows if row['private']]
+    private = [words for words in rows.private if words]
     gps = sum('GPS' in words for words in private)
     notes = [f'Of {len(private)} files only the pixels are taken; {gps} of them say where that was.'] if private else []
     labels = df.label.to_numpy()
@@ -225,12 +271,14 @@ def _notes(rows, copies, df):
                             f'{" and ".join(df.name.iloc[list(differ[0])])}: look at them with `audit`.')
     return notes
 
-# %% ../nbs/28_plan.ipynb #5a8f3d14
-def _table(rows, root):
-    "The photos of the sources and those that are in the folder, as one table."
-    merged = {row['path'] for row in read_rows(root) if row.get('source')}
-    all_rows = [*_own_rows(root, rows), *rows]
-    return pd.DataFrame([row | {'own': row['there'] not in merged} for row in all_rows]).fillna('')
+# %% ../nbs/28_plan.ipynb #dee2b75b
+def _table(root, photos, skipped):
+    "The photos of the folder, and those of the sources that may come to them, as one table; True = of the sources."
+    own = _own_photos(root)
+    rows = _mark_there(_drop_equal(_look(photos, skipped), skipped), own, skipped)
+    others = _other_rows(root, own, rows) if rows else []
+    df = pd.DataFrame(_date_sessions([*others, *rows])).fillna('')
+    return df, np.arange(len(df)) >= len(others)
 
 def plan_merge(
     sources, # Folders and zips of any shape, a list or a single one; nothing in them is changed
@@ -240,14 +288,14 @@ def plan_merge(
     "Say what a merge would do."
     root = Path(os.path.expanduser(into)).resolve()
     _check_apart(as_paths(sources), root)
-    found = find_photos(sources, get_labels(root), labels)
+    known = get_labels(root)
+    _check_given(labels or {}, known, root)
+    found = find_photos(sources, known, labels)
     _check_clear(found)
     skipped = dict(found.skipped)
-    rows = _date_sessions(_drop_equal(_look(found.photos, skipped), skipped))
-    rows = _mark_there(rows, _known_files(root), skipped)
-    df = _table(rows, root)
-    if not rows: return Plan(root, found, df.reindex(columns=['there', 'label', 'split', *KNOWN])[:0], skipped, [])
+    df, new = _table(root, found.photos, skipped)
+    if not len(df): return Plan(root, found, pd.DataFrame(columns=['there', 'person', 'label', 'split']), skipped, [])
     copies = find_copies(df)
     copies = copies[df.contrast.to_numpy()[copies.a] > 2]  # blank photos are alike, and tie nobody together
     split = _split(df, copies, skipped)
-    return Plan(root, found, split[split.name.isin([row['name'] for row in rows])], skipped, _notes(rows, copies, df))
+    return Plan(root, found, split[new[split.index]], skipped, _notes(df[new], copies, df))

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,6 @@ from digits_kit.photos import as_jpeg
 # A program that writes down what it is about to do. Begun again, it does the last of that once more, then what is left.
 CARING = '''
 import json, os, sys
-from pathlib import Path
 from digits_kit.folder import read_rows
 from digits_kit.landing import add_photos, lock_folder, quarantine, relabel, restore, restore_all
 
@@ -69,7 +67,6 @@ with open(log, 'a') as f:
 # Makes each call in forks that end without a word as soon as they touch the folder for the n-th time, then once more.
 TOUCHING = '''
 import os, shutil, sys
-from pathlib import Path
 from digits_kit.folder import read_rows
 from digits_kit.landing import add_photos, lock_folder, quarantine, relabel, restore
 
