@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Audit', 'audit', 'digits_audit']
 
-# %% ../nbs/39_care.ipynb #e9b46a34
+# %% ../nbs/39_care.ipynb #35fb1502
 import base64
 import html
 import io
@@ -28,7 +28,7 @@ from .looks import find_copies
 from .photos import as_rgb
 from .reviews import read_reviews
 
-# %% ../nbs/39_care.ipynb #9ba2abb8
+# %% ../nbs/39_care.ipynb #3727346c
 _FEWEST = 20  # photos, from which on a model can doubt a label
 
 class _InTurn:
@@ -58,11 +58,12 @@ def _look_at_labels(there, copies):
                  why=f'It looks like {row.predicted} to a model that has not seen it.') for row in doubted.itertuples()]
     names = ', '.join(f'{row.image} ({row.predicted}?)' for row in doubted.head(5).itertuples())
     right = (preds.actual == preds.predicted).mean()
-    said = f'wrong label?: {len(rows):,} are doubted by a model that is right on {right:.0%}'
+    n = '1 label is' if len(rows) == 1 else f'{len(rows):,} labels are'
+    said = f'wrong label?: {n} doubted by a model that is right on {right:.0%}'
     finding = Finding(f'{said}, the worst first: {names}', 'note', todo='Look at them, and `relabel` what is wrong.')
     return [finding] if rows else [], rows
 
-# %% ../nbs/39_care.ipynb #aea241a6
+# %% ../nbs/39_care.ipynb #afacd0bb
 _VERDICTS = ['problem', 'note', 'ok']
 _KINDS = ['unreadable', 'contradiction', 'leak', 'blank', 'GPS', 'wrong label?', 'copy', 'dark', 'over-exposed',
           'blurred', 'odd size', 'odd colour', 'turned', 'no label']
@@ -78,7 +79,7 @@ def _without_kept(findings, suspects, kept):
     before, after = ({row['kind'] for row in some} for some in (suspects, rows))
     return [finding for finding in findings if finding.what.partition(':')[0] not in before - after], rows
 
-# %% ../nbs/39_care.ipynb #929432c0
+# %% ../nbs/39_care.ipynb #150551db
 @dataclass(repr=False, eq=False)
 class Audit:
     "What an audit saw; prints as a report."
@@ -97,7 +98,7 @@ class Audit:
         first = f"{self.root}: {len(self.photos):,} photos, problems: {n['problem']}, notes: {n['note']}"
         return '\n'.join([first, *map(str, self.findings)])
 
-# %% ../nbs/39_care.ipynb #ead27d0a
+# %% ../nbs/39_care.ipynb #9e8ce52c
 _ACROSS, _MOST = 8, 6  # photos in a row, suspects of a kind
 
 def _thumbnail(read):
@@ -140,7 +141,7 @@ def _show(audit:Audit): # Axes `(rows,8)`
 
 Audit.show = _show
 
-# %% ../nbs/39_care.ipynb #8312a743
+# %% ../nbs/39_care.ipynb #d0f890a3
 _CHECKED = ('unreadable and stray files, light, sharpness, size and colour, copies and contradictions, leaks, balance, '
             'shortcuts, labels, and what the files tell')
 
@@ -160,7 +161,7 @@ def audit(
     suspects = sorted(suspects, key=lambda row: _KINDS.index(row['kind']))
     return Audit(there, [*findings, Finding(f'looked at: {_CHECKED}')], pd.DataFrame(suspects, columns=_COLUMNS))
 
-# %% ../nbs/39_care.ipynb #d021cc14
+# %% ../nbs/39_care.ipynb #da187963
 def _check_page(page):
     "Raise unless a page can be written to a file of that name."
     if not page or Path(page).suffix.lower() in ('.html', '.png'): return page
