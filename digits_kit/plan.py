@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KNOWN', 'LICENCE', 'Plan', 'plan_merge']
 
-# %% ../nbs/28_plan.ipynb #304d986a
+# %% ../nbs/28_plan.ipynb #f1cdec47
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from .sessions import CONDITIONS, SITTING, get_labels, get_time
 from .sources import Found, as_paths, find_photos, plain_id
 from .splits import choose_valid, get_groups
 
-# %% ../nbs/28_plan.ipynb #aaa8e908
+# %% ../nbs/28_plan.ipynb #e5ec6584
 KNOWN = ['person', 'session', 'burst', 'taken_at', 'camera', 'mirrored', 'licence', *CONDITIONS]
 LICENCE = 'CC BY-NC-SA 4.0'  # under which the course shares photos
 
@@ -203,7 +203,7 @@ def _split(df, copies, skipped):
     whole = pd.concat([tested.assign(split=tested.said), learned]).sort_index()
     return _keep_apart(whole.assign(split=_follow(whole)), _pairs(copies, keep), skipped)
 
-# %% ../nbs/28_plan.ipynb #c02406a6
+# %% ../nbs/28_plan.ipynb #73be0052
 def _by_kind(skipped):
     "A line for each reason, with how many files it holds for and the first of them."
     kinds = {}
@@ -211,7 +211,7 @@ def _by_kind(skipped):
     return [f"  {len(found)} {'file' if len(found) == 1 else 'files'}: {kind}, such as {found[0][0]}"
             for kind, found in kinds.items()]
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
     "What a merge does, or has done; prints as text."
     root:Path # Where the photos go
@@ -220,7 +220,7 @@ class Plan:
     skipped:dict[str,str] # Why a file is left out, by its name
     notes:list[str] # What one should know of it
 
-    def __str__(self):
+    def __repr__(self):
         df, there = self.photos, int((self.photos.there != '').sum())
         counts = df.groupby(['label', 'split']).size().unstack(fill_value=0)
         table = [counts.reindex(sort_labels(counts.index)).to_string()] if len(df) else []
@@ -228,9 +228,7 @@ class Plan:
         left = [f'{len(self.skipped)} files are left out:', *_by_kind(self.skipped)] if self.skipped else []
         return '\n'.join([first, *table, *left, *self.notes])
 
-    __repr__ = __str__
-
-# %% ../nbs/28_plan.ipynb #72db071d
+# %% ../nbs/28_plan.ipynb #7c1f613a
 def _check_apart(sources, root):
     "Raise when `root` and a source lie in each other."
     for source in sources:
@@ -259,7 +257,7 @@ def _check_clear(found):
                      f"label each folder stands for, or None to leave it out: labels={said}. In a terminal: "
                      f"--labels {','.join(f'{name}={label}' for name, label in said.items())}, with - for None.")
 
-# %% ../nbs/28_plan.ipynb #0db1905c
+# %% ../nbs/28_plan.ipynb #71de841e
 def _notes(rows, copies, df):
     "What one should know of a merge."
     private = [words for words in rows.private if words]
@@ -271,7 +269,7 @@ def _notes(rows, copies, df):
                             f'{" and ".join(df.name.iloc[list(differ[0])])}: look at them with `audit`.')
     return notes
 
-# %% ../nbs/28_plan.ipynb #dee2b75b
+# %% ../nbs/28_plan.ipynb #48082c5b
 def _table(root, photos, skipped):
     "The photos of the folder, and those of the sources that may come to them, as one table; True = of the sources."
     own = _own_photos(root)
