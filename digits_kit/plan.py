@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KNOWN', 'LICENCE', 'Plan', 'plan_merge']
 
-# %% ../nbs/28_plan.ipynb #f1cdec47
+# %% ../nbs/28_plan.ipynb #dc4481a2
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from .sessions import CONDITIONS, SITTING, get_labels, get_time
 from .sources import Found, as_paths, find_photos, plain_id
 from .splits import choose_valid, get_groups
 
-# %% ../nbs/28_plan.ipynb #e5ec6584
+# %% ../nbs/28_plan.ipynb #9931534f
 KNOWN = ['person', 'session', 'burst', 'taken_at', 'camera', 'mirrored', 'licence', *CONDITIONS]
 LICENCE = 'CC BY-NC-SA 4.0'  # under which the course shares photos
 
@@ -203,7 +203,7 @@ def _split(df, copies, skipped):
     whole = pd.concat([tested.assign(split=tested.said), learned]).sort_index()
     return _keep_apart(whole.assign(split=_follow(whole)), _pairs(copies, keep), skipped)
 
-# %% ../nbs/28_plan.ipynb #73be0052
+# %% ../nbs/28_plan.ipynb #348677b0
 def _by_kind(skipped):
     "A line for each reason, with how many files it holds for and the first of them."
     kinds = {}
@@ -228,7 +228,7 @@ class Plan:
         left = [f'{len(self.skipped)} files are left out:', *_by_kind(self.skipped)] if self.skipped else []
         return '\n'.join([first, *table, *left, *self.notes])
 
-# %% ../nbs/28_plan.ipynb #7c1f613a
+# %% ../nbs/28_plan.ipynb #668524a9
 def _check_apart(sources, root):
     "Raise when `root` and a source lie in each other."
     for source in sources:
@@ -257,7 +257,7 @@ def _check_clear(found):
                      f"label each folder stands for, or None to leave it out: labels={said}. In a terminal: "
                      f"--labels {','.join(f'{name}={label}' for name, label in said.items())}, with - for None.")
 
-# %% ../nbs/28_plan.ipynb #71de841e
+# %% ../nbs/28_plan.ipynb #23e82374
 def _notes(rows, copies, df):
     "What one should know of a merge."
     private = [words for words in rows.private if words]
@@ -269,7 +269,7 @@ def _notes(rows, copies, df):
                             f'{" and ".join(df.name.iloc[list(differ[0])])}: look at them with `audit`.')
     return notes
 
-# %% ../nbs/28_plan.ipynb #48082c5b
+# %% ../nbs/28_plan.ipynb #4d3ed49e
 def _table(root, photos, skipped):
     "The photos of the folder, and those of the sources that may come to them, as one table; True = of the sources."
     own = _own_photos(root)
@@ -292,7 +292,7 @@ def plan_merge(
     _check_clear(found)
     skipped = dict(found.skipped)
     df, new = _table(root, found.photos, skipped)
-    if not len(df): return Plan(root, found, pd.DataFrame(columns=['there', 'person', 'label', 'split']), skipped, [])
+    if not len(df): return Plan(root, found, pd.DataFrame(columns='name there person label split'.split()), skipped, [])
     copies = find_copies(df)
     copies = copies[df.contrast.to_numpy()[copies.a] > 2]  # blank photos are alike, and tie nobody together
     split = _split(df, copies, skipped)
