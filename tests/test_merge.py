@@ -330,7 +330,7 @@ def test_peers_in_production(tmp_path):
     source, rows = tmp_path/'digits_7', []
     for i, split in enumerate(['train', 'valid', 'production', 'production_office']):
         write(source/split, jpegs(2, i))
-        rows += [{'path': f'{split}/one/{k}.jpg', 'session': f's{i}', 'burst': 'all'} for k in range(2)]
+        rows += [{'path': f'{split}/one/{k}.jpg', 'burst': 'all'} for k in range(2)]
     write_rows(source, rows)
     plan = merge_digits(source, tmp_path/'all')
     assert Counter(plan.photos.split) == {'production': 4} and len(plan.skipped) == 4
