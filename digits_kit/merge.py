@@ -66,8 +66,8 @@ def _land(plan):
         paths |= _land_batch(plan.root, batch, reads, same, plan.skipped)
     there = dict(zip(plan.photos.name, plan.photos.there))
     there |= {name: path.relative_to(plan.root).as_posix() for name, path in paths.items()}
-    plan.photos = plan.photos.assign(there=list(there.values()))
-    plan.photos = plan.photos[plan.photos.there != '']
+    photos = plan.photos.assign(there=list(there.values()))
+    plan.photos, plan.landed = photos[photos.there != ''], len(paths)
 
 # %% ../nbs/38_merge.ipynb #4a8ac1d7
 _NOTICE = """# Where these photos come from
@@ -231,6 +231,6 @@ def digits_share(
     args = parser.parse_args(argv)
     with as_command('digits_share', 'Nothing was shared.'):
         rows = _shared_rows(args.root, args.number)
-        people, sessions = ({row[column] for row in rows} for column in ('person', 'session'))
-        print(f'{len(rows)} photos of {len(people)} people in {len(sessions)} sessions')
+        people, sessions = (len({row[column] for row in rows} - {''}) for column in ('person', 'session'))
+        print(f'Photos of your own: {len(rows)} (people: {people}, sessions: {sessions})')
         if not args.dry_run: print(share_digits(args.root, args.to, args.number, args.agree or _ask()))

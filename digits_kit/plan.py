@@ -219,13 +219,15 @@ class Plan:
     photos:pd.DataFrame # A row per photo that is taken; `there` = where it is already, `''` = not yet
     skipped:dict[str,str] # Why a file is left out, by its name
     notes:list[str] # What one should know of it
+    landed:int|None=None # Photos that came in; None = only planned
 
     def __repr__(self):
         df, there = self.photos, int((self.photos.there != '').sum())
         counts = df.groupby(['label', 'split']).size().unstack(fill_value=0)
         table = [counts.reindex(sort_labels(counts.index)).to_string()] if len(df) else []
-        first = f'{len(df)} photos of {df.person.nunique()} people for {self.root}, {there} of them there already'
-        left = [f'{len(self.skipped)} files are left out:', *_by_kind(self.skipped)] if self.skipped else []
+        state = f'there already: {there}' if self.landed is None else f'landed now: {self.landed}'
+        first = f'{self.root}: {len(df)} photos (people: {df.person.nunique()}), {state}'
+        left = [f'Left out: {len(self.skipped)} files', *_by_kind(self.skipped)] if self.skipped else []
         return '\n'.join([first, *table, *left, *self.notes])
 
 # %% ../nbs/28_plan.ipynb #668524a9
@@ -236,10 +238,10 @@ def _check_apart(sources, root):
         if path == root or path in root.parents or root in path.parents:
             raise ValueError(f"`into` must lie apart from the sources, got {root} and {source}. Give a new folder.")
 
-_WORDS = {'one': 'eins ein un une uno una um uma een en ett', 'two': 'zwei deux dos due dois duas twee to två',
-          'three': 'drei trois tres tre três drie', 'four': 'vier quatre cuatro quattro quatro fire fyra',
-          'five': 'fünf fuenf cinq cinco cinque vijf fem'}
-_GUESS = {word: label for label, words in _WORDS.items() for word in words.split()}  # for the question only
+_GUESS = {word: label for label, words in {  # for the question only
+    'one': 'eins ein un une uno una um uma een en ett', 'two': 'zwei deux dos due dois duas twee to två',
+    'three': 'drei trois tres tre três drie', 'four': 'vier quatre cuatro quattro quatro fire fyra',
+    'five': 'fünf fuenf cinq cinco cinque vijf fem'}.items() for word in words.split()}
 
 def _check_given(labels, known, root):
     "Raise unless each label that somebody gives is one of the folder."
