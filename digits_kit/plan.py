@@ -254,10 +254,9 @@ def _check_clear(found):
     if not unclear: return
     names = list(dict.fromkeys(folder.rpartition('/')[2] for folder in unclear))[:10]
     said = {name: _GUESS.get(name.casefold(), '?') for name in names}
-    first = next(iter(unclear.values()))[0]
-    raise ValueError(f"The label of {sum(map(len, unclear.values()))} photos is not known, such as {first}. Say which "
-                     f"label each folder stands for, or None to leave it out: labels={said}. In a terminal: "
-                     f"--labels {','.join(f'{name}={label}' for name, label in said.items())}, with - for None.")
+    raise ValueError(f"The label of {len(unclear)} folders is not known, such as that of {min(unclear.values())[0]}. "
+                     f"Say which each stands for, or None to leave it out: labels={said}. In a terminal: --labels "
+                     f"{','.join(f'{name}={label}' for name, label in said.items())}, with - for None.")
 
 # %% ../nbs/28_plan.ipynb #23e82374
 def _notes(rows, copies, df):
