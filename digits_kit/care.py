@@ -39,7 +39,9 @@ class _InTurn:
 
 def _predictions(there, copies):
     "What models that have not seen a photo, its burst or its copies say of it; None = there are too few photos."
-    rows = np.flatnonzero((there.photos.label != '') & (there.photos.contrast >= 2)) if len(there.photos) else []
+    if not len(there.photos): return None
+    learned = ~there.photos.split.str.startswith('production')
+    rows = np.flatnonzero(learned & (there.photos.label != '') & (there.photos.contrast >= 2))
     df = there.photos.iloc[rows].reset_index(drop=True)
     if len(df) < _FEWEST or df.label.nunique() < 2: return None
     place = {row: i for i, row in enumerate(rows)}
