@@ -115,7 +115,8 @@ def _row_cells(kind, n, row, at):
     "Title, path and caption of a suspect and its pair, after an empty cell where a line would part them."
     photos = [(row.path, row.why)] + ([(row.other, 'The other of the two.')] if row.other else [])
     gap = [('', '', '')] if len(photos) == 2 and at%_ACROSS == _ACROSS - 1 else []
-    titles = [f'{kind}: {n}' if n else '', '']
+    shown = f', {_MOST} shown' if n > _MOST else ''
+    titles = [f'{kind}: {n}{shown}' if n else '', '']
     return gap + [(title, *photo) for title, photo in zip(titles, photos)]
 
 def _cells(audit):
@@ -131,13 +132,13 @@ def _show(audit:Audit): # Axes `(rows,8)`
     "Draw a page with a few photos for each kind of trouble."
     cells = _cells(audit)
     n = -(-len(cells)//_ACROSS) or 1
-    _, axs = plt.subplots(n, _ACROSS, squeeze=False, figsize=(11, 1.7*n), dpi=80, layout='constrained')
+    _, axs = plt.subplots(n, _ACROSS, squeeze=False, figsize=(11, 1.8*n), dpi=80, layout='constrained')
     for ax in axs.flat: ax.axis('off')
     for ax, (title, path, caption) in zip(axs.flat, cells):
         if not path: continue
         ax.imshow(_thumbnail(audit.there.readers[path]))
-        name, why = '/'.join(path.split('/')[-2:])[-28:], textwrap.shorten(caption, 28, placeholder='…')
-        ax.set_title(f'{name}\n{why}', fontsize=6, y=-.3)
+        lines = ['/'.join(path.split('/')[-3:])[-30:], *textwrap.wrap(caption, 30)[:2]]
+        ax.text(.5, -.04, '\n'.join(lines), fontsize=6, ha='center', va='top', transform=ax.transAxes)
         ax.set_title(title, fontsize=9, loc='left')
     return axs
 

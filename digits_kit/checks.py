@@ -88,11 +88,13 @@ def _join(parts):
     return [finding for findings, _ in parts for finding in findings], [row for _, rows in parts for row in rows]
 
 # %% ../nbs/29_checks.ipynb #e86586eb
+_PAGES = ('SOURCES.md', 'LICENCE.md', 'reviews.csv')  # the kit's own
 _QUIET = ('no photos for training', 'made by a program for itself')  # folders that are left alone on purpose
 
 def _strays(skipped):
     "A finding for what is no photo."
-    names = [name for name, why in skipped.items() if why not in _QUIET and not name.split('/')[-1].startswith('.')]
+    names = [name for name, why in skipped.items() if why not in _QUIET
+             and not name.split('/')[-1].startswith('.') and name.split('/')[-1] not in _PAGES]
     kinds = sorted({skipped[name].partition(':')[0] for name in names})
     said = f"files: {_count(len(names), 'file')} not taken for photos ({_some(kinds)}): {_some(names)}"
     return [Finding(said, 'note', todo='Nothing, or delete them.')] if names else []
@@ -173,11 +175,12 @@ def look_at_copies(
     "Copies that contradict, that leak, and that count twice."
     seen = []
     for kind, (where, what, verdict, todo) in _pair_rules(df, copies).items():
-        pairs = copies[where.to_numpy()]
+        pairs = copies[where.to_numpy()].drop_duplicates('b')
         a, b, n = pairs.a.to_numpy(), pairs.b.to_numpy(), len(set(pairs.b))
         names = [f'{df.path.iloc[j]} = {df.path.iloc[i]}' for i, j in zip(a, b)]
         said = f"{kind}: {what.format(n=_count(n))}: {_some(names)}"
-        whys = [f'It is the {how} as the other.' for how in pairs.kind]
+        near = ['' if distance < _REALLY else 'nearly ' for distance in pairs.distance]
+        whys = [f'It is {almost}the {how} as the other.' for almost, how in zip(near, pairs.kind)]
         seen.append(([Finding(said, verdict, todo=todo)] if n else [], _suspects(df, b, kind, whys, a)))
     return _join(seen)
 

@@ -210,7 +210,7 @@ _LEVELS = ['person', 'session', 'burst']  # each holds several of the next
 
 def _as_rows(df, by):
     "`df` with all columns of predictions; a warning says for which photos `by` cannot be kept."
-    columns = ['sha256', *_LEVELS, 'taken_at']
+    columns = ['split', 'sha256', *_LEVELS, 'taken_at']
     rows = df.assign(**{column: '' for column in columns if column not in df})
     if by in _LEVELS: unknown = (rows[_LEVELS[:_LEVELS.index(by) + 1]] == '').all(axis=1).sum()
     else: unknown = 0
@@ -237,11 +237,12 @@ def out_of_fold(
     features:np.ndarray|None=None, # `(n,d)`, a row per photo; None = `get_features` of the photos
     links=(), # Pairs of positions in `df` of photos that stay together, such as near copies
     head=None, # scikit-learn classifier with `predict_proba`; None = logistic regression
-)->pd.DataFrame: # As from `predict`, under the index of `df`; photos without label or features are left out
+)->pd.DataFrame: # As from `predict`, under the index of `df`; without production, and photos that have no label or features
     "Predictions of every photo by a model that has not seen it, nor its group."
     rows, X = _as_rows(df, by), _check_features(features, df)
     head = make_pipeline(StandardScaler(), LogisticRegression(C=.03, max_iter=1000)) if head is None else head
-    groups, usable = get_groups(rows, by, links), np.isfinite(X).all(axis=1) & (rows.label != '').to_numpy()
+    groups, exam = get_groups(rows, by, links), rows.split.str.startswith('production').to_numpy()
+    usable = np.isfinite(X).all(axis=1) & (rows.label != '').to_numpy() & ~exam
     rows, X, groups = rows[usable], X[usable], groups[usable]
     _check_labels(rows.label, groups)
     vocab, probs = sorted(set(rows.label)), _held_out(X, rows.label, groups, head)

@@ -164,7 +164,7 @@ def digits_a5(
     with as_command('digits_a5', 'Earlier runs and the photos are as they were; start it again when you like.'):
         _set_places(data, out)
         path = Path(notebook or _find_a5()).expanduser().resolve()
-        print(f'Running {path}\n(two to four minutes on a laptop; Ctrl-C stops it, earlier runs stay as they are)', flush=True)
+        print(f'Running {path}\n(two to four minutes on a laptop, with a thousand photos ten; Ctrl-C stops it, earlier runs stay as they are)', flush=True)
         done = run_notebook(path, os.environ['DIGITS_RUNS'])
     written = '\n  '.join(str(path) for path in (done.notebook, done.page) if path)
     print(f'\n{_shown_table(done.nb)}\n{time.perf_counter() - began:.0f} s. Written:\n  {written}', flush=True)

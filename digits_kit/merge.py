@@ -84,7 +84,7 @@ perhaps made smaller; what else stood in the files was left out.
 def _write_notice(root):
     "Write SOURCES.md, unless it says the same already."
     rows = [row for row in read_rows(root) if row.get('source')]
-    sources = Counter((row['source'].split('/')[0].replace('|', '\\|'), row['person'], row.get('licence', ''))
+    sources = Counter((row['source'].split('/')[0].replace('|', '\\|'), row['person'], row.get('licence') or 'not stated')
                       for row in rows)
     table = '\n'.join(['| source | person | licence | photos |', '|---|---|---|---|',
                        *(f"| {' | '.join(source)} | {n} |" for source, n in sorted(sources.items()))])
@@ -179,7 +179,9 @@ def share_digits(
     if not agreed:
         raise ValueError(f'Share only when this is true: "{CONSENT}" If it is, say agreed=True (terminal: --agree).')
     rows = _shared_rows(root, number)
-    if not rows: raise ValueError(f"{root} holds no photos of your own in train or valid. Capture some first.")
+    if not rows:
+        raise ValueError(f"{root} holds no photos of your own in train or valid. Capture some, or share the folder that "
+                         "they came from.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{name}-', dir=target.parent) as tmp:
         _write_shared(Path(tmp)/name, rows, CONSENT)
@@ -200,7 +202,7 @@ def digits_merge(
 ):
     "Merge photos of others, or your own, into one data folder."
     parser = argparse.ArgumentParser('digits_merge', description=digits_merge.__doc__, epilog=(
-        "example: digits_merge digits_101 digits_102.zip --into data/combined --dry-run"))
+        "example: digits_merge digits_101 digits_102.zip --into combined --dry-run"))
     add = parser.add_argument
     add('sources', nargs='+', metavar='FOLDER|ZIP', help='photos in folders of their labels; nothing is changed')
     add('--into', required=True, metavar='FOLDER', help='data folder, new or one of yours')
@@ -231,6 +233,7 @@ def digits_share(
     args = parser.parse_args(argv)
     with as_command('digits_share', 'Nothing was shared.'):
         rows = _shared_rows(args.root, args.number)
-        people, sessions = (len({row[column] for row in rows} - {''}) for column in ('person', 'session'))
+        counts = [len({row[column] for row in rows} - {''}) for column in ('person', 'session')]
+        people, sessions = (n or 'not known' for n in counts)
         print(f'Photos of your own: {len(rows)} (people: {people}, sessions: {sessions})')
         if not args.dry_run: print(share_digits(args.root, args.to, args.number, args.agree or _ask()))

@@ -18,12 +18,12 @@ from .folder import read_manifest, read_rows, sort_labels
 from .looks import find_copies, measure
 from .processes import attempt_all
 from .sessions import CONDITIONS, SITTING, get_labels, get_time
-from .sources import Found, as_paths, find_photos, plain_id
+from .sources import Found, as_paths, check_clear, find_photos, plain_id
 from .splits import choose_valid, get_groups
 
 # %% ../nbs/28_plan.ipynb #9931534f
 KNOWN = ['person', 'session', 'burst', 'taken_at', 'camera', 'mirrored', 'licence', *CONDITIONS]
-LICENCE = 'CC BY-NC-SA 4.0'  # under which the course shares photos
+LICENCE = 'CC BY-NC-SA 4.0'  # under which a course shares its folders `digits_zzz`
 
 def _plain(text):
     "A text in one line, no formula, at most 100 characters."
@@ -40,7 +40,8 @@ def _row(photo, facts):
     said = {column: _plain(told.get(column, '')) for column in KNOWN}
     said |= {column: plain_id(said[column]) for column in ('person', 'session', 'burst')}
     said |= {column: said[column] if said[column] in values else '' for column, values in CONDITIONS.items()}
-    said |= {'person': said['person'] or photo.person, 'licence': said['licence'] or LICENCE}
+    said |= {'person': said['person'] or photo.person}
+    if photo.person.startswith('digits') and not said['licence']: said['licence'] = LICENCE
     said['session'] = _of(said['person'], said['session'])
     said['burst'] = _of(said['session'] or said['person'], said['burst'])
     return facts | said | {'name': photo.name, 'label': photo.label, 'said': photo.split}
@@ -117,6 +118,7 @@ def _other_rows(root, own, rows):
 
 # %% ../nbs/28_plan.ipynb #eb11a54a
 _SHARE = .2  # of the photos go to valid
+_SURE = .5  # a distance of `find_copies`; farther ones may be two hands before one wall
 
 def _deal(groups, labels, standing, forced):
     "`'train'` or `'valid'` for each photo: where its group stands, else as chosen."
@@ -207,7 +209,7 @@ def _split(df, copies, skipped):
 def _by_kind(skipped):
     "A line for each reason, with how many files it holds for and the first of them."
     kinds = {}
-    for name, why in skipped.items(): kinds.setdefault(why.partition(':')[0], []).append((name, why))
+    for name, why in skipped.items(): kinds.setdefault(why.partition(':')[0].partition('. ')[0], []).append((name, why))
     return [f"  {len(found)} {'file' if len(found) == 1 else 'files'}: {kind}, such as {found[0][0]}"
             for kind, found in kinds.items()]
 
@@ -227,7 +229,7 @@ class Plan:
         table = [counts.reindex(sort_labels(counts.index)).to_string()] if len(df) else []
         state = f'there already: {there}' if self.landed is None else f'landed now: {self.landed}'
         first = f'{self.root}: {len(df)} photos (people: {df.person.nunique()}), {state}'
-        left = [f'Left out: {len(self.skipped)} files', *_by_kind(self.skipped)] if self.skipped else []
+        left = [f'Left out: {len(self.skipped)}', *_by_kind(self.skipped)] if self.skipped else []
         return '\n'.join([first, *table, *left, *self.notes])
 
 # %% ../nbs/28_plan.ipynb #668524a9
@@ -238,36 +240,25 @@ def _check_apart(sources, root):
         if path == root or path in root.parents or root in path.parents:
             raise ValueError(f"`into` must lie apart from the sources, got {root} and {source}. Give a new folder.")
 
-_GUESS = {word: label for label, words in {  # for the question only
-    'one': 'eins ein un une uno una um uma een en ett', 'two': 'zwei deux dos due dois duas twee to två',
-    'three': 'drei trois tres tre três drie', 'four': 'vier quatre cuatro quattro quatro fire fyra',
-    'five': 'fünf fuenf cinq cinco cinque vijf fem'}.items() for word in words.split()}
-
 def _check_given(labels, known, root):
     "Raise unless each label that somebody gives is one of the folder."
     hint = f"For a new one, make the folder {root/'train'/'NAME'} first."
     for label in set(labels.values()) - {None}: check_choice('labels', label, known, hint)
-
-def _check_clear(found):
-    "Raise with the question when the label of photos is not known."
-    unclear = found.unclear()
-    if not unclear: return
-    names = list(dict.fromkeys(folder.rpartition('/')[2] for folder in unclear))[:10]
-    said = {name: _GUESS.get(name.casefold(), '?') for name in names}
-    raise ValueError(f"The label of {len(unclear)} folders is not known, such as that of {min(unclear.values())[0]}. "
-                     f"Say which each stands for, or None to leave it out: labels={said}. In a terminal: --labels "
-                     f"{','.join(f'{name}={label}' for name, label in said.items())}, with - for None.")
 
 # %% ../nbs/28_plan.ipynb #23e82374
 def _notes(rows, copies, df):
     "What one should know of a merge."
     private = [words for words in rows.private if words]
     gps = sum('GPS' in words for words in private)
-    notes = [f'Of {len(private)} files only the pixels are taken; {gps} of them say where that was.'] if private else []
-    labels = df.label.to_numpy()
-    differ = [(a, b) for a, b in zip(copies.a, copies.b) if labels[a] != labels[b]]
-    if differ: notes.append(f'{len(differ)} pairs are nearly the same picture under different labels, such as '
-                            f'{" and ".join(df.name.iloc[list(differ[0])])}: look at them with `audit`.')
+    notes = [f'Files that tell more than pixels: {len(private)}, where they were taken: {gps}. Only pixels come along.']
+    notes = notes if private else []
+    labels, close = df.label.to_numpy(), copies[copies.distance < .3]  # the limit of `audit`
+    differ = [(a, b) for a, b in zip(close.a, close.b) if labels[a] != labels[b]]
+    if differ: notes.append(f'Pairs of one picture under two labels: {len(differ)}, such as '
+                            f'{" and ".join(df.name.iloc[list(differ[0])])}. `audit` shows them.')
+    tested = set(rows.person[rows.said.str.startswith('production')]) & set(rows.person[rows.session == ''])
+    if tested: notes.append(f"In production, and without sessions: {', '.join(sorted(tested))}. All their other photos "
+                            "go to train.")
     return notes
 
 # %% ../nbs/28_plan.ipynb #4d3ed49e
@@ -290,11 +281,11 @@ def plan_merge(
     known = get_labels(root)
     _check_given(labels or {}, known, root)
     found = find_photos(sources, known, labels)
-    _check_clear(found)
+    check_clear(found)
     skipped = dict(found.skipped)
     df, new = _table(root, found.photos, skipped)
     if not len(df): return Plan(root, found, pd.DataFrame(columns='name there person label split'.split()), skipped, [])
     copies = find_copies(df)
-    copies = copies[df.contrast.to_numpy()[copies.a] > 2]  # blank photos are alike, and tie nobody together
+    copies = copies[(df.contrast.to_numpy()[copies.a] > 2) & (copies.distance < _SURE)]  # blank ones tie nobody
     split = _split(df, copies, skipped)
     return Plan(root, found, split[new[split.index]], skipped, _notes(df[new], copies, df))
