@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -55,10 +56,18 @@ def _land_batch(root, batch, reads, same, skipped):
         same.setdefault(sha256, row['name'])
     return dict(zip(landing, add_photos(root, landing.values())))
 
+def _fingerprints(root):
+    "Where the photos of a folder are, and those of its quarantine, by their fingerprints."
+    store = {row['sha256']: f"quarantine/{row['file']}" for row in read_rows(root/'quarantine')}
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the plan has warned already
+        there = read_manifest(root) if root.is_dir() else {'sha256': [], 'path': []}
+    return store | dict(zip(there['sha256'], there['path']))
+
 def _land(plan):
     "Land what is new; each batch stays, whatever comes after it."
     reads = {photo.name: photo.read for photo in plan.found.photos}
-    same = {row['sha256']: row['path'] for row in read_rows(plan.root)}
+    same = _fingerprints(plan.root)
     new = plan.photos[plan.photos.there == ''].to_dict('records')
     batches = [new[i:i + _BATCH] for i in range(0, len(new), _BATCH)]
     paths = {}
@@ -127,9 +136,10 @@ def _rename(rows, column, prefix):
 
 def _shared_rows(root, number):
     "A row per photo that goes out, without names, times and cameras; where it is now in `now`."
-    own = read_manifest(root).to_dict('records')
-    own = [row | {'now': Path(root)/row['path']} for row in own
-           if row['split'] in ('train', 'valid') and not row.get('source')]
+    root = Path(root).expanduser().resolve()
+    theirs = {row['sha256'] for row in read_rows(root) if row.get('source')}  # also when it was moved by hand since
+    own = [row | {'now': root/row['path']} for row in read_manifest(root).to_dict('records')
+           if row['split'] in ('train', 'valid') and row['sha256'] not in theirs]
     _rename(own, 'person', lambda row: f'digits_{number}-')
     _rename(own, 'session', lambda row: f"{row['person']}-s")
     _rename(own, 'burst', lambda row: f"{row['session']}-b")
@@ -172,7 +182,7 @@ def share_digits(
     target = to if to.suffix.lower() == '.zip' else to/name
     if not re.fullmatch(r'\w{1,20}', str(number)):
         raise ValueError(f"`number` must be that of your course, such as 101, got {number!r}.")
-    if Path(root).resolve() in target.parents:
+    if Path(root).expanduser().resolve() in target.parents:
         raise ValueError(f"`to` must lie outside of {root}, got {to}: its photos would be taken for yours. "
                          "Give another place.")
     if target.exists(): raise FileExistsError(f"{target} exists already. Move it away, or give another place.")
