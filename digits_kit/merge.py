@@ -15,8 +15,10 @@ import tempfile
 import warnings
 import zipfile
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from filelock import FileLock
 from PIL import Image
 
 from .files import as_command, atomic_write, progress
@@ -26,6 +28,7 @@ from .photos import as_jpeg, as_rgb
 from .plan import KNOWN, LICENCE, Plan, plan_merge
 from .processes import attempt_all
 from .sessions import CONDITIONS, PHOTO_SIZE
+from .sources import as_paths
 
 # %% ../nbs/38_merge.ipynb #8ebe5885
 def pixels_only(
@@ -102,6 +105,12 @@ def _write_notice(root):
         with atomic_write(path, 'w') as f: f.write(text)
 
 # %% ../nbs/38_merge.ipynb #c6ac5e0f
+@contextmanager
+def _alone(root):
+    "Hold a folder while nobody else merges into it."
+    with lock_folder(root): pass  # makes it, or says why not
+    with FileLock(root/'.merge.lock'): yield
+
 def merge_digits(
     sources, # Folders and zips of any shape, a list or a single one; nothing in them is changed
     into:str|Path, # Data folder, new or one of yours; photos that are in it stay where they are
@@ -112,10 +121,13 @@ def merge_digits(
     root = Path(os.path.expanduser(into)).resolve()
     if (root/'.landing').is_dir() and not dry_run:
         with lock_folder(root): pass  # finishes what a killed program has begun
+    sources, before = as_paths(sources), read_rows(root)
     plan = plan_merge(sources, root, labels)
     if dry_run: return plan
-    _land(plan)
-    _write_notice(plan.root)
+    with _alone(root) if (plan.photos.there == '').any() else nullcontext():
+        if read_rows(root) != before: plan = plan_merge(sources, root, labels)  # another merge was faster
+        _land(plan)
+        _write_notice(root)
     return plan
 
 # %% ../nbs/38_merge.ipynb #30a23a3b
