@@ -159,7 +159,8 @@ def _shared_rows(root, number):
     for row in own:
         folder = f"{row['split']}/{row['label']}"
         row |= {'path': f'{folder}/{counts[folder]:08}.jpg', 'taken_at': '', 'camera': '', 'licence': LICENCE}
-        row |= {column: row[column] if row.get(column) in values else '' for column, values in CONDITIONS.items()}
+        told = CONDITIONS | {'mirrored': ('True', 'False')}  # words of one's own may hold a name
+        row |= {column: row[column] if row.get(column) in values else '' for column, values in told.items()}
         counts[folder] += 1
     return own
 
