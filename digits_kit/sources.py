@@ -136,7 +136,8 @@ def get_spelled(
 )->dict: # Label, or None, by plain name
     "Which names of folders spell which label."
     own = {plain_label(label): label for label in labels}
-    return own | {'/'.join(map(plain_label, str(folders).split('/'))): label for folders, label in (given or {}).items()}
+    said = (given or {}).items()
+    return own | {'/'.join(map(plain_label, str(folders).split('/'))): label for folders, label in said}
 
 def _read_label(parts, spelled):
     "The label that folders spell, None = to be left out, `''` = none or several."
