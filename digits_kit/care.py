@@ -27,6 +27,7 @@ from .files import Finding, as_command, atomic_write
 from .looks import find_copies
 from .photos import as_rgb
 from .reviews import read_reviews
+from .splits import get_groups
 
 # %% ../nbs/39_care.ipynb #3727346c
 _FEWEST = 20  # photos, from which on a model can doubt a label
@@ -42,19 +43,22 @@ def _predictions(there, copies):
     if not len(there.photos): return None
     learned = ~there.photos.split.str.startswith('production')
     rows = np.flatnonzero(learned & (there.photos.label != '') & (there.photos.contrast >= 2))
-    df = there.photos.iloc[rows].reset_index(drop=True)
-    if len(df) < _FEWEST or df.label.nunique() < 2: return None
+    df = there.photos.iloc[rows].reset_index(drop=True).assign(person='', session='')
     place = {row: i for i, row in enumerate(rows)}
     links = [(place[a], place[b]) for a, b in zip(copies.a, copies.b) if a in place and b in place]
+    several = df.label.nunique() > 1 and df.label.duplicated().any() and len(set(get_groups(df, 'burst', links))) > 1
+    if len(df) < _FEWEST or not several: return None
     features = get_features(_InTurn(there, df.path))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # that bursts are unknown: copies are found by their looks
-        return out_of_fold(df.assign(person='', session=''), 'burst', features, links)
+        return out_of_fold(df, 'burst', features, links)
 
 def _look_at_labels(there, copies):
     "Findings and suspects about labels that a model doubts."
     preds = _predictions(there, copies)
-    if preds is None: return [Finding(f'wrong label?: too few to tell, with fewer than {_FEWEST} photos', 'note')], []
+    if preds is None:
+        return [Finding(f'wrong label?: too few to tell, which takes {_FEWEST} photos of several labels, bursts and '
+                        'scenes', 'note')], []
     doubted = label_suspects(preds)
     rows = [dict(path=row.image, label=row.actual, kind='wrong label?', other='', sha256=row.sha256,
                  why=f'It looks like {row.predicted} to a model that has not seen it.') for row in doubted.itertuples()]

@@ -173,6 +173,7 @@ def look_at_copies(
     copies:pd.DataFrame, # From `find_copies(df)`
 )->tuple[list[Finding],list[dict]]: # Findings and suspects
     "Copies that contradict, that leak, and that count twice."
+    if not len(copies): return [], []
     seen = []
     for kind, (where, what, verdict, todo) in _pair_rules(df, copies).items():
         pairs = copies[where.to_numpy()].drop_duplicates('b')

@@ -202,7 +202,7 @@ def _locate(root, path):
     root = Path(root).resolve()
     if not root.is_dir(): raise FileNotFoundError(f"`root` must be a data folder, got {str(root)!r}. Check the name.")
     path = (root/path).parent.resolve()/Path(path).name
-    if root in path.parents: return root, path.relative_to(root).as_posix()
+    if root in path.parents and path.name != 'manifest.csv': return root, path.relative_to(root).as_posix()
     raise ValueError(f"`path` must be a photo in {root}, got {str(path)!r}. Give its path in the manifest.")
 
 def _raise_missing(root, rel):
@@ -211,11 +211,11 @@ def _raise_missing(root, rel):
 
 def _get_row(root, rel, rows):
     "The row of a photo; one that has none gets what its file says."
-    row = next((row for row in rows if row['path'] == rel), None)
-    if row: return row
+    if row := next((row for row in rows if row['path'] == rel), None): return row
     try: facts = photo_facts(root/rel)
     except ValueError: facts = {'sha256': file_sha256(root/rel)}  # damaged: that may be why it is moved
-    return dict.fromkeys(COLUMNS, '') | facts | {'path': rel, 'split': rel.split('/')[0], 'label': rel.split('/')[-2]}
+    folders = rel.rpartition('/')[0].split('/')
+    return dict.fromkeys(COLUMNS, '') | facts | {'path': rel, 'split': folders[0], 'label': folders[-1]}
 
 def _in_quarantine(root, rel):
     "The last note about a photo in quarantine, found by where it is or where it was; None = there is none."

@@ -12,10 +12,13 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from filelock import FileLock
 from PIL import Image
 
 from .files import as_command, atomic_write, progress
@@ -25,6 +28,7 @@ from .photos import as_jpeg, as_rgb
 from .plan import KNOWN, LICENCE, Plan, plan_merge
 from .processes import attempt_all
 from .sessions import CONDITIONS, PHOTO_SIZE
+from .sources import as_paths
 
 # %% ../nbs/38_merge.ipynb #8ebe5885
 def pixels_only(
@@ -55,10 +59,18 @@ def _land_batch(root, batch, reads, same, skipped):
         same.setdefault(sha256, row['name'])
     return dict(zip(landing, add_photos(root, landing.values())))
 
+def _fingerprints(root):
+    "Where the photos of a folder are, and those of its quarantine, by their fingerprints."
+    store = {row['sha256']: f"quarantine/{row['file']}" for row in read_rows(root/'quarantine')}
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the plan has warned already
+        there = read_manifest(root) if root.is_dir() else {'sha256': [], 'path': []}
+    return store | dict(zip(there['sha256'], there['path']))
+
 def _land(plan):
     "Land what is new; each batch stays, whatever comes after it."
     reads = {photo.name: photo.read for photo in plan.found.photos}
-    same = {row['sha256']: row['path'] for row in read_rows(plan.root)}
+    same = _fingerprints(plan.root)
     new = plan.photos[plan.photos.there == ''].to_dict('records')
     batches = [new[i:i + _BATCH] for i in range(0, len(new), _BATCH)]
     paths = {}
@@ -93,6 +105,12 @@ def _write_notice(root):
         with atomic_write(path, 'w') as f: f.write(text)
 
 # %% ../nbs/38_merge.ipynb #c6ac5e0f
+@contextmanager
+def _alone(root):
+    "Hold a folder while nobody else merges into it."
+    with lock_folder(root): pass  # makes it, or says why not
+    with FileLock(root/'.merge.lock'): yield
+
 def merge_digits(
     sources, # Folders and zips of any shape, a list or a single one; nothing in them is changed
     into:str|Path, # Data folder, new or one of yours; photos that are in it stay where they are
@@ -103,10 +121,13 @@ def merge_digits(
     root = Path(os.path.expanduser(into)).resolve()
     if (root/'.landing').is_dir() and not dry_run:
         with lock_folder(root): pass  # finishes what a killed program has begun
+    sources, before = as_paths(sources), read_rows(root)
     plan = plan_merge(sources, root, labels)
     if dry_run: return plan
-    _land(plan)
-    _write_notice(plan.root)
+    with _alone(root) if (plan.photos.there == '').any() else nullcontext():
+        if read_rows(root) != before: plan = plan_merge(sources, root, labels)  # another merge was faster
+        _land(plan)
+        _write_notice(root)
     return plan
 
 # %% ../nbs/38_merge.ipynb #30a23a3b
@@ -127,9 +148,10 @@ def _rename(rows, column, prefix):
 
 def _shared_rows(root, number):
     "A row per photo that goes out, without names, times and cameras; where it is now in `now`."
-    own = read_manifest(root).to_dict('records')
-    own = [row | {'now': Path(root)/row['path']} for row in own
-           if row['split'] in ('train', 'valid') and not row.get('source')]
+    root = Path(root).expanduser().resolve()
+    theirs = {row['sha256'] for row in read_rows(root) if row.get('source')}  # also when it was moved by hand since
+    own = [row | {'now': root/row['path']} for row in read_manifest(root).to_dict('records')
+           if row['split'] in ('train', 'valid') and row['sha256'] not in theirs]
     _rename(own, 'person', lambda row: f'digits_{number}-')
     _rename(own, 'session', lambda row: f"{row['person']}-s")
     _rename(own, 'burst', lambda row: f"{row['session']}-b")
@@ -137,7 +159,8 @@ def _shared_rows(root, number):
     for row in own:
         folder = f"{row['split']}/{row['label']}"
         row |= {'path': f'{folder}/{counts[folder]:08}.jpg', 'taken_at': '', 'camera': '', 'licence': LICENCE}
-        row |= {column: row[column] if row.get(column) in values else '' for column, values in CONDITIONS.items()}
+        told = CONDITIONS | {'mirrored': ('True', 'False')}  # words of one's own may hold a name
+        row |= {column: row[column] if row.get(column) in values else '' for column, values in told.items()}
         counts[folder] += 1
     return own
 
@@ -172,7 +195,7 @@ def share_digits(
     target = to if to.suffix.lower() == '.zip' else to/name
     if not re.fullmatch(r'\w{1,20}', str(number)):
         raise ValueError(f"`number` must be that of your course, such as 101, got {number!r}.")
-    if Path(root).resolve() in target.parents:
+    if Path(root).expanduser().resolve() in target.parents:
         raise ValueError(f"`to` must lie outside of {root}, got {to}: its photos would be taken for yours. "
                          "Give another place.")
     if target.exists(): raise FileExistsError(f"{target} exists already. Move it away, or give another place.")

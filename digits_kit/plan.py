@@ -276,8 +276,8 @@ def plan_merge(
     labels:dict[str,str|None]|None=None, # What other folders mean, such as `{'eins': 'one'}`; label None = leave out
 )->Plan: # Print it to read it
     "Say what a merge would do."
-    root = Path(os.path.expanduser(into)).resolve()
-    _check_apart(as_paths(sources), root)
+    root, sources = Path(os.path.expanduser(into)).resolve(), as_paths(sources)
+    _check_apart(sources, root)
     known = get_labels(root)
     _check_given(labels or {}, known, root)
     found = find_photos(sources, known, labels)

@@ -136,7 +136,8 @@ def get_spelled(
 )->dict: # Label, or None, by plain name
     "Which names of folders spell which label."
     own = {plain_label(label): label for label in labels}
-    return own | {'/'.join(map(plain_label, folders.split('/'))): label for folders, label in (given or {}).items()}
+    said = (given or {}).items()
+    return own | {'/'.join(map(plain_label, str(folders).split('/'))): label for folders, label in said}
 
 def _read_label(parts, spelled):
     "The label that folders spell, None = to be left out, `''` = none or several."
@@ -255,7 +256,8 @@ def as_paths(
     sources, # Folders and zip files, a list or a single one; `~` is the home folder
 )->list[Path]: # Absolute
     "The paths of sources."
-    sources = [sources] if isinstance(sources, (str, Path)) else sources
+    sources = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    if not sources: raise ValueError("`sources` must name a folder or a zip, got none. Check the pattern or the list.")
     return [Path(os.path.expanduser(source)).absolute() for source in sources]
 
 def find_photos(
