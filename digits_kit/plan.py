@@ -136,7 +136,7 @@ def _own_split(df, links):
     "The split that the source has, where people have too few sessions; each session and copies on one side."
     alone = get_groups(df.assign(person=''), 'session', links)
     first = df.said.groupby(alone).first().loc[alone].to_numpy(dtype=object)
-    return np.where(first == 'valid', 'valid', 'train')
+    return np.where((first == 'valid') & (first != 'valid').any(), 'valid', 'train')
 
 def _choose_sides(df, links, people):
     "`'train'` or `'valid'` for each row of `df`; `people` are in production."
