@@ -149,6 +149,7 @@ def _rename(rows, column, prefix):
 def _shared_rows(root, number):
     "A row per photo that goes out, without names, times and cameras; where it is now in `now`."
     root = Path(root).expanduser().resolve()
+    if not root.is_dir(): raise FileNotFoundError(f"{root} is not there. Give the folder of your photos.")
     theirs = {row['sha256'] for row in read_rows(root) if row.get('source')}  # also when it was moved by hand since
     own = [row | {'now': root/row['path']} for row in read_manifest(root).to_dict('records')
            if row['split'] in ('train', 'valid') and row['sha256'] not in theirs]
