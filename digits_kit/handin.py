@@ -89,7 +89,7 @@ def _look_at_photos(runs):
 
 # %% ../nbs/50_handin.ipynb #3cecb270
 _OTHERS = ('.mp4', '.mov', '.avi', '.webm', '.pkl', '.pickle', '.pth', '.pt')
-_OF_THE_KIT = {'nbs/images/a5.png', 'nbs/images/capture.png'}
+_OF_THE_KIT = {f'nbs/images/{name}.png' for name in ('a5', 'capture', 'review')}
 
 def _git(folder, *words):
     "What git says in `folder`, or None where there is no git or no repository."

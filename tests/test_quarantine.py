@@ -17,6 +17,7 @@ from digits_kit.photos import as_jpeg
 # A program that writes down what it is about to do. Begun again, it does the last of that once more, then what is left.
 CARING = '''
 import json, os, sys
+from pathlib import Path
 from digits_kit.folder import read_rows
 from digits_kit.landing import add_photos, lock_folder, quarantine, relabel, restore, restore_all
 

@@ -83,7 +83,7 @@ class Widget(Shown):
         self.find('.dc-shutter button:enabled >> nth=0').wait_for()
 
     @property
-    def files(self): return sorted(o.relative_to(self.root).as_posix() for o in self.root.glob('*/*/[0-9]*.jpg'))
+    def files(self): return sorted(o.relative_to(self.root).as_posix() for o in self.root.glob('[!.]*/*/[0-9]*.jpg'))
 
     @property
     def rows(self): return read_rows(self.root)
