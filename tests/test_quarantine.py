@@ -68,6 +68,7 @@ with open(log, 'a') as f:
 # Makes each call in forks that end without a word as soon as they touch the folder for the n-th time, then once more.
 TOUCHING = '''
 import os, shutil, sys
+from pathlib import Path
 from digits_kit.folder import read_rows
 from digits_kit.landing import add_photos, lock_folder, quarantine, relabel, restore
 

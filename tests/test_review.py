@@ -89,7 +89,8 @@ class Widget(Shown):
     @property
     def files(self):
         "Fingerprint of every photo by its path."
-        return {path.relative_to(self.root).as_posix(): file_sha256(path) for path in self.root.rglob('[0-9]*.jpg')}
+        photos = [path for folder in self.root.glob('[!.]*') for path in folder.rglob('[0-9]*.jpg')]
+        return {path.relative_to(self.root).as_posix(): file_sha256(path) for path in photos}
 
     @property
     def choices(self): return [(row['kind'], row['choice'], row['label']) for row in read_reviews(self.root)]
