@@ -127,8 +127,39 @@ class _Suspects(AnsweringWidget):
         if other: self._own[i] = 'changed'
         return other
 
+# %% ../nbs/45_review.ipynb #1f293357
+class _Choices(_Suspects):
+    "How a choice is made, and taken back."
+    def _choose(self, ask, choice, label='', move=Path, back=None):
+        "Do what was chosen, keep what undoes it, and note it."
+        i, path = ask['i'], ask['path']
+        try:
+            sha256 = self._check(i, path)
+            place = self._below(move(path))
+            self._moved(path, place)
+            self._undo.append(dict(i=i, path=path, place=place, back=back, review=None))
+            self._own[i] = choice
+            self._undo[-1]['review'] = add_review(self.root, sha256, self.kinds[i], choice, label)
+        finally: self._look()
+        return place
+
+    def do_undo(self, ask:dict)->dict: # `i`, the number of the suspect, and `message`
+        "Take the last choice of this widget back."
+        if not self._undo:
+            raise ValueError("There is no choice left that was made in this widget. `restore` brings photos back from "
+                             "quarantine.")
+        entry, message = self._undo[-1], 'Taken back: {path}.'
+        try:
+            if entry['back']: self._moved(entry['place'], self._below(entry['back'](entry['place'])))
+        except FileNotFoundError: message = '{path} has been moved since. Only the choice is taken back.'
+        self._undo.pop()
+        self._own.pop(entry['i'], None)
+        if entry['review']: remove_review(self.root, entry['review'])
+        self._look()
+        return {'i': entry['i'], 'message': message.format_map(entry)}
+
 # %% ../nbs/45_review.ipynb #6877e87d
-class Review(_Suspects):
+class Review(_Choices):
     "Look through suspects with the keys: keep, relabel, quarantine, undo; what was chosen is not asked again."
     def __init__(self,
         suspects, # What `audit` returned, or a table with `path` (from the root), `kind`, `why`, `other` and `sha256`
@@ -145,19 +176,6 @@ class Review(_Suspects):
         self._is_other(ask['i'])
         self._look()
         return {'why': suspect['why'], 'photos': [_show(self.root, path) for path in _paths(suspect)]}
-
-    def _choose(self, ask, choice, label='', move=Path, back=None):
-        "Do what was chosen, keep what undoes it, and note it."
-        i, path = ask['i'], ask['path']
-        try:
-            sha256 = self._check(i, path)
-            place = self._below(move(path))
-            self._moved(path, place)
-            self._undo.append(dict(i=i, path=path, place=place, back=back, review=None))
-            self._own[i] = choice
-            self._undo[-1]['review'] = add_review(self.root, sha256, self.kinds[i], choice, label)
-        finally: self._look()
-        return place
 
     def do_keep(self,
         ask:dict, # `i`, the number of the suspect
@@ -184,18 +202,3 @@ class Review(_Suspects):
         place = self._choose(ask, 'relabel', label, partial(relabel, self.root, label=label),
                              partial(relabel, self.root, label=old))
         return {'message': f"{ask['path']} is {place} now."}
-
-    def do_undo(self, ask:dict)->dict: # `i`, the number of the suspect, and `message`
-        "Take the last choice of this widget back."
-        if not self._undo:
-            raise ValueError("There is no choice left that was made in this widget. `restore` brings photos back from "
-                             "quarantine.")
-        entry, message = self._undo[-1], 'Taken back: {path}.'
-        try:
-            if entry['back']: self._moved(entry['place'], self._below(entry['back'](entry['place'])))
-        except FileNotFoundError: message = '{path} has been moved since. Only the choice is taken back.'
-        self._undo.pop()
-        self._own.pop(entry['i'], None)
-        if entry['review']: remove_review(self.root, entry['review'])
-        self._look()
-        return {'i': entry['i'], 'message': message.format_map(entry)}
