@@ -21,6 +21,7 @@ from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 # %% ../nbs/59_all.ipynb #787c80fa
+from .architectures import find_weights, write_model
 from .capture import Capture
 from .care import audit
 from .data import find_root, get_dls
@@ -30,9 +31,8 @@ from .folder import read_manifest, sort_labels
 from .handin import check_handin
 from .interpretation import cam, grad_cam, overlay, show_cams
 from .landing import quarantine, relabel, restore, restore_all
-from .loading import get_xb, open_model
 from .merge import merge_digits, share_digits
-from .models import build_model, eval_mode, find_weights, write_model
+from .models import build_model, eval_mode, get_xb, open_model
 from .photos import open_photo
 from .predictions import evaluate, predict, read_predictions, results_table
 from .pretraining import pretrain

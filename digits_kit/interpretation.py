@@ -17,8 +17,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from torch import Tensor, nn
 
 from .files import check_choice
-from .loading import get_xb
-from .models import CamHead, eval_mode
+from .models import CamHead, eval_mode, get_xb
 
 # %% ../nbs/42_interpretation.ipynb #93a0a2ef
 def _check_xb(model, xb):

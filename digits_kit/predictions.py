@@ -17,8 +17,7 @@ from torch import nn
 
 from .files import atomic_write, file_sha256, progress, project_dir, runs_dir
 from .folder import find_images, is_hidden, plain_label
-from .loading import get_xb, open_model
-from .models import eval_mode
+from .models import eval_mode, get_xb, open_model
 from .scores import score
 from .training import read_run
 

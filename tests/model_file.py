@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from digits_kit.data import get_dls
-from digits_kit.loading import open_model
+from digits_kit.models import open_model
 from digits_kit.sample import draw_folder
 from digits_kit.training import fine_tune, get_learner
 
