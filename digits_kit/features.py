@@ -43,7 +43,7 @@ def trunk_id(
     "A name for all that decides what the trunk of `model` sees in a photo: architecture, weights, size, normalization."
     told = {key: model.meta[key] for key in ('arch', 'size', 'resize', 'mean', 'std')}
     parts = [type(module).__name__ for module in model[0].modules()]
-    digest = hashlib.sha256(f"{told} {parts} {version('digits_kit')}".encode())
+    digest = hashlib.sha256(f"{told} {parts}".encode())
     for name, values in model[0].state_dict().items():
         digest.update(name.encode() + values.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -107,7 +107,7 @@ def _load(numbered, kept, size, resize):
         return sha256, _pixels(data, size, resize) if pixels is None else pixels, ''
     except Exception as e: return '', None, f"{photo if isinstance(photo, (str, Path)) else f'photo {i}'}: {e}"
 
-# %% ../nbs/36_features.ipynb #856d7fb7
+# %% ../nbs/36_features.ipynb #a9ca93c7
 def pool_maps(
     acts:Tensor, # What a trunk makes of images: maps `(B,C,h,w)`, or features `(B,d)`, which stay as they are
     pool:str='average', # `'average'` of each map, or `'flatten'`: every number of every map
@@ -141,7 +141,8 @@ _BATCH, _SHARD = 32, 2**26  # photos in a batch, bytes of features in a file
 class _Maker:
     "Features in the making: what is kept, what is new, and what waits for the network."
     def __init__(self, model, pool):
-        self.see, self.folder = partial(_see, model, pool=pool), f'{trunk_id(model)}-{pool}'
+        self.see = partial(_see, model, pool=pool)
+        self.folder = f"{trunk_id(model)}-{pool}-{version('digits_kit')}"
         self.kept, self.new, self.waiting = _read_kept(self.folder), {}, {}
 
     def add(self, sha256, pixels):
