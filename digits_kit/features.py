@@ -107,7 +107,7 @@ def _load(numbered, kept, size, resize):
         return sha256, _pixels(data, size, resize) if pixels is None else pixels, ''
     except Exception as e: return '', None, f"{photo if isinstance(photo, (str, Path)) else f'photo {i}'}: {e}"
 
-# %% ../nbs/36_features.ipynb #a9ca93c7
+# %% ../nbs/36_features.ipynb #24c6f136
 def pool_maps(
     acts:Tensor, # What a trunk makes of images: maps `(B,C,h,w)`, or features `(B,d)`, which stay as they are
     pool:str='average', # `'average'` of each map, or `'flatten'`: every number of every map

@@ -6,8 +6,7 @@
 __all__ = ['get_head', 'Head', 'fit_head', 'compare_heads', 'take_photos', 'learning_curve', 'plot_learning_curve', 'show_hard',
            'as_cam_model', 'write_head', 'open_head']
 
-# %% ../nbs/48_heads.ipynb #7a7b8ec8
-import warnings
+# %% ../nbs/48_heads.ipynb #1322b6dc
 from copy import deepcopy
 from functools import partial
 from importlib.metadata import version
@@ -37,11 +36,11 @@ from .photos import open_photo
 from .scores import compare, score
 from .splits import check_leaks, get_groups
 
-# %% ../nbs/48_heads.ipynb #36a8994b
+# %% ../nbs/48_heads.ipynb #be901ff4
 _KINDS = {'logistic': partial(LogisticRegression, C=.03, max_iter=1000),
           'forest': partial(RandomForestClassifier, 200),
           'knn': partial(KNeighborsClassifier, 5, weights='distance', metric='cosine'),
-          'mlp': partial(MLPClassifier, (64,), alpha=1., max_iter=200)}
+          'mlp': partial(MLPClassifier, (64,), alpha=1., max_iter=500, tol=1e-3)}
 
 def get_head(
     head:str='logistic', # `'logistic'` regression, random `'forest'`, `'knn'` (most similar photos), `'mlp'` (network)
@@ -52,7 +51,7 @@ def get_head(
     if 'random_state' in kind.get_params(): kind.set_params(random_state=seed)
     return make_pipeline(StandardScaler(), kind)
 
-# %% ../nbs/48_heads.ipynb #73827a5a
+# %% ../nbs/48_heads.ipynb #863d4af9
 _CS = [.003, .01, .03, .1, .3]
 
 def _turn(X):
@@ -69,7 +68,7 @@ def _choose_c(train, X):
     tried = [out_of_fold(train, 'session', X, head=LogisticRegression(C=C, max_iter=1000)) for C in _CS]
     return _CS[int(np.argmin([log_loss(preds.actual, preds.filter(like='prob_')) for preds in tried]))]
 
-# %% ../nbs/48_heads.ipynb #850d8bd6
+# %% ../nbs/48_heads.ipynb #c7c7d471
 def _name(kind, meta, pool):
     "What a head is called in tables, by its trunk."
     weights = meta['run'] or {'hands': 'hands', True: 'ImageNet', False: 'random'}[meta['pretrained']]
@@ -87,7 +86,8 @@ class Head(nn.Module):
         self.trunk, self.estimator = deepcopy(model[0]).eval().requires_grad_(False), estimator
         self.valid, self.seconds = None, float('nan')  # `fit_head` knows them
         self.meta = {**model.meta, 'head': kind, 'pool': pool, 'vocab': estimator.classes_.tolist(),
-                     'run': _name(kind, model.meta, pool), 'trunk_id': trunk_id(model), 'kit': version('digits_kit')}
+                     'pretrained_head': False, 'run': _name(kind, model.meta, pool), 'trunk_id': trunk_id(model),
+                     'kit': version('digits_kit')}
 
     def forward(self, xb:Tensor)->Tensor:
         "Logarithms of the probabilities `(B,n_out)` of normalized images `(B,3,h,w)`."
@@ -100,7 +100,7 @@ class Head(nn.Module):
         return (f"{self.meta['run']}: {total.correct:.0f} of {total.n:.0f} photos of valid right, {total.accuracy:.0%} "
                 f"(95 % interval {total.low:.0%} to {total.high:.0%}), in {self.seconds:.1f} s")
 
-# %% ../nbs/48_heads.ipynb #8df4d5fa
+# %% ../nbs/48_heads.ipynb #ea1918c9
 def _see(photos, crossing, model, pool):
     "Rows of train and valid, their features, and the model whose trunk made them."
     df = photos if isinstance(photos, pd.DataFrame) else read_manifest(photos)
@@ -115,9 +115,7 @@ def _see(photos, crossing, model, pool):
 
 def _fit(estimator, X, labels):
     "`estimator`, after it has learned."
-    with threadpool_limits(1, 'blas'), warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the network stops after 200 epochs, as it should
-        return estimator.fit(X, labels.to_numpy(str))
+    with threadpool_limits(1, 'blas'): return estimator.fit(X, labels.to_numpy(str))
 
 def _as_preds(rows, estimator, X, name):
     "Predictions of features in the schema of `predict`."
@@ -127,7 +125,7 @@ def _as_preds(rows, estimator, X, name):
     for i, label in enumerate(vocab): preds.insert(7 + i, f'prob_{label}', probs[:, i])
     return preds.reset_index(drop=True)
 
-# %% ../nbs/48_heads.ipynb #760cff50
+# %% ../nbs/48_heads.ipynb #05591e4c
 def fit_head(
     photos:pd.DataFrame|str|Path, # Rows of `read_manifest(root)`, or the data folder
     head:str='logistic', # Which of `get_head`
@@ -146,13 +144,14 @@ def fit_head(
     made.seconds = perf_counter() - start
     return made
 
-# %% ../nbs/48_heads.ipynb #0d79fe3d
+# %% ../nbs/48_heads.ipynb #174160f9
 def _by_name(heads):
     "Predictions by the name of their model."
-    tables = [head.valid if isinstance(head, Head) else head for head in heads]
-    names = [table.model.iloc[0] for table in tables]
-    if len(set(names)) == len(names) > 0: return dict(zip(names, tables))
-    raise ValueError(f"`heads` must be models of different names, got {names}. Give each once.")
+    tables = [getattr(head, 'valid', head) for head in heads]
+    names = [None if table is None else table.model.iloc[0] for table in tables]
+    if None not in names and len(set(names)) == len(names) > 0: return dict(zip(names, tables))
+    raise ValueError(f"`heads` must be different ones of `fit_head`, or predictions, got {names}. Give each once; for a "
+                     "head from a file `predict(head, photos)`.")
 
 def compare_heads(
     heads:list, # Of `fit_head`, or tables of predictions, all of the same photos; the first is what others must beat
@@ -166,7 +165,7 @@ def compare_heads(
                     'p': told.p_value, 'verdict': '' if preds is first else told.verdict.replace('b is ', '')})
     return pd.DataFrame(rows, pd.Index(tables, name='model')).astype({'n': int, 'correct': int})
 
-# %% ../nbs/48_heads.ipynb #77489017
+# %% ../nbs/48_heads.ipynb #a116243d
 def take_photos(
     df:pd.DataFrame, # Rows of a manifest
     per_label:int, # Photos of each label, at most
@@ -178,7 +177,7 @@ def take_photos(
     taken = df.iloc[np.argsort(turns, kind='stable')].groupby('label', sort=False).head(per_label)
     return df[df.index.isin(taken.index)]
 
-# %% ../nbs/48_heads.ipynb #2a694b33
+# %% ../nbs/48_heads.ipynb #ba165172
 def learning_curve(
     photos:pd.DataFrame|str|Path, # Rows of `read_manifest(root)`, or the data folder
     head:str='logistic', # Which of `get_head`, as it is (with `C` of .03)
@@ -200,7 +199,7 @@ def learning_curve(
                              sessions=len(set(get_groups(part, 'session'))), accuracy=(answers == actual).mean()))
     return pd.DataFrame(rows)
 
-# %% ../nbs/48_heads.ipynb #0dfe0df1
+# %% ../nbs/48_heads.ipynb #330e3ce6
 def plot_learning_curve(
     table:pd.DataFrame, # From `learning_curve`; several of them, put together, are several lines
     ax=None, # Axes to draw on; None = new ones
@@ -217,7 +216,7 @@ def plot_learning_curve(
     ax.legend(fontsize=8, loc='lower right')
     return ax
 
-# %% ../nbs/48_heads.ipynb #f5834a26
+# %% ../nbs/48_heads.ipynb #a16dfdcb
 def show_hard(
     heads:list, # Of `fit_head`, or tables of predictions, all of the same photos
     root:str|Path, # Data folder
@@ -237,7 +236,7 @@ def show_hard(
     fig.suptitle(f'All {len(heads)} are wrong on {len(wrong)} photos: the label, and the answers', fontsize=9)
     return axes
 
-# %% ../nbs/48_heads.ipynb #88fad332
+# %% ../nbs/48_heads.ipynb #b700c1b7
 def as_cam_model(
     head:Head, # Of `fit_head(head='logistic')`, with averaged features
 )->nn.Sequential: # In eval mode, with `.meta`; for `cam`, `predict` and `write_model`
@@ -251,10 +250,10 @@ def as_cam_model(
     if len(weight) == 1: weight, bias = [np.concatenate([-values, values])/2 for values in (weight, bias)]  # two labels
     model = nn.Sequential(deepcopy(head.trunk).requires_grad_(True), CamHead(weight.shape[1], len(weight))).eval()
     model[1].fc.load_state_dict({'weight': torch.tensor(weight), 'bias': torch.tensor(bias)})
-    model.meta = {**head.meta, 'head': 'cam', 'pretrained_head': False, 'run': ''}
+    model.meta = {**head.meta, 'head': 'cam', 'run': ''}
     return model.to(next(head.trunk.parameters()))
 
-# %% ../nbs/48_heads.ipynb #a6d28128
+# %% ../nbs/48_heads.ipynb #7f970361
 _OURS = ['sklearn.neural_network._stochastic_optimizers.AdamOptimizer', 'sklearn.tree._tree.Tree']
 
 def write_head(
@@ -265,7 +264,7 @@ def write_head(
     with atomic_write(path) as f: f.write(skops.io.dumps({'estimator': head.estimator, 'meta': head.meta}))
     return Path(path)
 
-# %% ../nbs/48_heads.ipynb #cf9ff011
+# %% ../nbs/48_heads.ipynb #d42c1520
 def _grew(tree):
     "Whether a tree leads on, and ends; a wrong number in it would be a wrong address in memory."
     nodes = tree.tree_.__getstate__()['nodes']
@@ -285,7 +284,7 @@ def _read_head(path):
         raise ValueError(f"{path} holds a tree that grew in no forest. Do not use it; ask who made it.")
     return saved['estimator'], saved['meta']
 
-# %% ../nbs/48_heads.ipynb #3563c3bf
+# %% ../nbs/48_heads.ipynb #56d13873
 def open_head(
     path:str|Path, # File of `write_head`
     model:nn.Sequential|None=None, # Whose trunk; None = built by the name in the file
