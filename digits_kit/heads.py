@@ -6,7 +6,7 @@
 __all__ = ['get_head', 'Head', 'fit_head', 'compare_heads', 'take_photos', 'learning_curve', 'plot_learning_curve', 'show_hard',
            'as_cam_model', 'write_head', 'open_head']
 
-# %% ../nbs/48_heads.ipynb #1322b6dc
+# %% ../nbs/48_heads.ipynb #d7cbfe7a
 from copy import deepcopy
 from functools import partial
 from importlib.metadata import version
@@ -36,7 +36,7 @@ from .photos import open_photo
 from .scores import compare, score
 from .splits import check_leaks, get_groups
 
-# %% ../nbs/48_heads.ipynb #be901ff4
+# %% ../nbs/48_heads.ipynb #b53697b9
 _KINDS = {'logistic': partial(LogisticRegression, C=.03, max_iter=1000),
           'forest': partial(RandomForestClassifier, 200),
           'knn': partial(KNeighborsClassifier, 5, weights='distance', metric='cosine'),
@@ -51,7 +51,7 @@ def get_head(
     if 'random_state' in kind.get_params(): kind.set_params(random_state=seed)
     return make_pipeline(StandardScaler(), kind)
 
-# %% ../nbs/48_heads.ipynb #863d4af9
+# %% ../nbs/48_heads.ipynb #ccf90b90
 _CS = [.003, .01, .03, .1, .3]
 
 def _turn(X):
@@ -68,7 +68,7 @@ def _choose_c(train, X):
     tried = [out_of_fold(train, 'session', X, head=LogisticRegression(C=C, max_iter=1000)) for C in _CS]
     return _CS[int(np.argmin([log_loss(preds.actual, preds.filter(like='prob_')) for preds in tried]))]
 
-# %% ../nbs/48_heads.ipynb #c7c7d471
+# %% ../nbs/48_heads.ipynb #0ee7b1d8
 def _name(kind, meta, pool):
     "What a head is called in tables, by its trunk."
     weights = meta['run'] or {'hands': 'hands', True: 'ImageNet', False: 'random'}[meta['pretrained']]
@@ -100,7 +100,7 @@ class Head(nn.Module):
         return (f"{self.meta['run']}: {total.correct:.0f} of {total.n:.0f} photos of valid right, {total.accuracy:.0%} "
                 f"(95 % interval {total.low:.0%} to {total.high:.0%}), in {self.seconds:.1f} s")
 
-# %% ../nbs/48_heads.ipynb #ea1918c9
+# %% ../nbs/48_heads.ipynb #7b4e1090
 def _see(photos, crossing, model, pool):
     "Rows of train and valid, their features, and the model whose trunk made them."
     df = photos if isinstance(photos, pd.DataFrame) else read_manifest(photos)
@@ -125,7 +125,7 @@ def _as_preds(rows, estimator, X, name):
     for i, label in enumerate(vocab): preds.insert(7 + i, f'prob_{label}', probs[:, i])
     return preds.reset_index(drop=True)
 
-# %% ../nbs/48_heads.ipynb #05591e4c
+# %% ../nbs/48_heads.ipynb #20e1c54f
 def fit_head(
     photos:pd.DataFrame|str|Path, # Rows of `read_manifest(root)`, or the data folder
     head:str='logistic', # Which of `get_head`
@@ -144,7 +144,7 @@ def fit_head(
     made.seconds = perf_counter() - start
     return made
 
-# %% ../nbs/48_heads.ipynb #174160f9
+# %% ../nbs/48_heads.ipynb #620986bd
 def _by_name(heads):
     "Predictions by the name of their model."
     tables = [getattr(head, 'valid', head) for head in heads]
@@ -165,7 +165,7 @@ def compare_heads(
                     'p': told.p_value, 'verdict': '' if preds is first else told.verdict.replace('b is ', '')})
     return pd.DataFrame(rows, pd.Index(tables, name='model')).astype({'n': int, 'correct': int})
 
-# %% ../nbs/48_heads.ipynb #a116243d
+# %% ../nbs/48_heads.ipynb #02d7bae8
 def take_photos(
     df:pd.DataFrame, # Rows of a manifest
     per_label:int, # Photos of each label, at most
@@ -177,7 +177,7 @@ def take_photos(
     taken = df.iloc[np.argsort(turns, kind='stable')].groupby('label', sort=False).head(per_label)
     return df[df.index.isin(taken.index)]
 
-# %% ../nbs/48_heads.ipynb #ba165172
+# %% ../nbs/48_heads.ipynb #006f93fa
 def learning_curve(
     photos:pd.DataFrame|str|Path, # Rows of `read_manifest(root)`, or the data folder
     head:str='logistic', # Which of `get_head`, as it is (with `C` of .03)
@@ -199,7 +199,7 @@ def learning_curve(
                              sessions=len(set(get_groups(part, 'session'))), accuracy=(answers == actual).mean()))
     return pd.DataFrame(rows)
 
-# %% ../nbs/48_heads.ipynb #330e3ce6
+# %% ../nbs/48_heads.ipynb #298f4f60
 def plot_learning_curve(
     table:pd.DataFrame, # From `learning_curve`; several of them, put together, are several lines
     ax=None, # Axes to draw on; None = new ones
@@ -213,10 +213,10 @@ def plot_learning_curve(
     ax.set(xlabel='photos per label', ylabel='accuracy on valid', ylim=(0, 1.02))
     ax.set_xscale('log', base=2)
     ax.set_xticks(sorted(set(table.per_label)), sorted(set(table.per_label)))
-    ax.legend(fontsize=8, loc='lower right')
+    ax.legend(fontsize=8, loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../nbs/48_heads.ipynb #a16dfdcb
+# %% ../nbs/48_heads.ipynb #7dfadd47
 def show_hard(
     heads:list, # Of `fit_head`, or tables of predictions, all of the same photos
     root:str|Path, # Data folder
@@ -236,7 +236,7 @@ def show_hard(
     fig.suptitle(f'All {len(heads)} are wrong on {len(wrong)} photos: the label, and the answers', fontsize=9)
     return axes
 
-# %% ../nbs/48_heads.ipynb #b700c1b7
+# %% ../nbs/48_heads.ipynb #3a35bfc7
 def as_cam_model(
     head:Head, # Of `fit_head(head='logistic')`, with averaged features
 )->nn.Sequential: # In eval mode, with `.meta`; for `cam`, `predict` and `write_model`
@@ -253,7 +253,7 @@ def as_cam_model(
     model.meta = {**head.meta, 'head': 'cam', 'run': ''}
     return model.to(next(head.trunk.parameters()))
 
-# %% ../nbs/48_heads.ipynb #7f970361
+# %% ../nbs/48_heads.ipynb #a0e6d851
 _OURS = ['sklearn.neural_network._stochastic_optimizers.AdamOptimizer', 'sklearn.tree._tree.Tree']
 
 def write_head(
@@ -264,7 +264,7 @@ def write_head(
     with atomic_write(path) as f: f.write(skops.io.dumps({'estimator': head.estimator, 'meta': head.meta}))
     return Path(path)
 
-# %% ../nbs/48_heads.ipynb #d42c1520
+# %% ../nbs/48_heads.ipynb #7c951cdb
 def _grew(tree):
     "Whether a tree leads on, and ends; a wrong number in it would be a wrong address in memory."
     nodes = tree.tree_.__getstate__()['nodes']
@@ -284,7 +284,7 @@ def _read_head(path):
         raise ValueError(f"{path} holds a tree that grew in no forest. Do not use it; ask who made it.")
     return saved['estimator'], saved['meta']
 
-# %% ../nbs/48_heads.ipynb #56d13873
+# %% ../nbs/48_heads.ipynb #9d4bfbe7
 def open_head(
     path:str|Path, # File of `write_head`
     model:nn.Sequential|None=None, # Whose trunk; None = built by the name in the file
