@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['compare_archs', 'compare_runs', 'plot_archs']
 
-# %% ../nbs/49_choice.ipynb #5f368330
+# %% ../nbs/49_choice.ipynb #14c03186
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ from .scores import compare
 from .sweep import rank, sweep, valid_preds
 from .training import read_run
 
-# %% ../nbs/49_choice.ipynb #7a8ddc1a
+# %% ../nbs/49_choice.ipynb #7f0d0242
 _WORDS = {'hands': 'hands', True: 'ImageNet', False: 'random'}  # how a start is called in tables
 _LEARNS = {'hands': {'base_lr': RECIPE['base_lr']}, True: {'base_lr': 2e-3},
            False: {'base_lr': 2e-3, 'freeze_epochs': 0}}  # a random trunk has nothing that must be kept
@@ -47,7 +47,7 @@ def _get_starts(archs, pretrained):
     names = map(arch_name, archs)
     return ['hands' if find_weights(name) else find_weights(name, True) is not None for name in names]
 
-# %% ../nbs/49_choice.ipynb #93ee514f
+# %% ../nbs/49_choice.ipynb #8ccf03ca
 def _get_configs(archs, pretrained, same):
     "A configuration for each of `archs`, after checks; says what they start with."
     if isinstance(archs, str) or callable(archs):
@@ -58,11 +58,12 @@ def _get_configs(archs, pretrained, same):
     for start, word in _WORDS.items():
         names = [arch_name(arch) for arch, its in zip(archs, starts) if its == start]
         if names: print(f"Start {word}: {', '.join(names)}")
-    if len(set(starts)) > 1: print('They do not start alike, so compare within a start; `pretrained=False` is fair to all.')
-    return [{'name': arch_name(arch), 'arch': arch, 'pretrained': start}
-            | {key: value for key, value in _LEARNS[start].items() if key not in same} for arch, start in zip(archs, starts)]
+    if len(set(starts)) > 1: print('They do not start alike: compare within a start, or give one `pretrained` to all.')
+    learns = {start: {key: value for key, value in how.items() if key not in same} for start, how in _LEARNS.items()}
+    return [{'name': arch_name(arch), 'arch': arch, 'pretrained': start} | learns[start]
+            for arch, start in zip(archs, starts)]
 
-# %% ../nbs/49_choice.ipynb #e66a0974
+# %% ../nbs/49_choice.ipynb #2a858210
 def _milliseconds(model):
     "How long `model` takes for one image on one core, the shortest of many times."
     xb, times, threads = torch.zeros(1, 3, *model.meta['size']), [], torch.get_num_threads()
@@ -80,7 +81,7 @@ def _speed(runs, arch):
     "Milliseconds of the model in the first of `runs`."
     return _milliseconds(open_model(runs[0], arch if callable(arch) else None)) if runs else float('nan')
 
-# %% ../nbs/49_choice.ipynb #7d1db1f2
+# %% ../nbs/49_choice.ipynb #4b4472b6
 _COLUMNS = ('start accuracy spread low high n seconds params ms verdict base_lr seeds status reason runs').split()
 
 def compare_archs(
@@ -88,7 +89,7 @@ def compare_archs(
     root:str|Path|None=None, # Data folder; None = as `get_dls` finds it
     seeds:list[int]=(0, 1, 2), # A run for each; with one only nothing can be told
     epochs:int=5, # The same for all
-    pretrained:bool|str|None=None, # A start for all, as `get_learner` takes it; None = the best that each has on this machine
+    pretrained:bool|str|None=None, # A start for all, as `get_learner` takes it; None = the best that each has here
     **same # What else `sweep` takes, the same for all, such as `size`, `splitter` or `n_jobs`
 )->pd.DataFrame: # By architecture, best first; accuracies 0 to 1 on valid, `ms` = milliseconds per image on one core
     "Train architectures under equal conditions, and say which can be told from the best."
@@ -101,26 +102,26 @@ def compare_archs(
     table = table.assign(start=table.pretrained.map(_WORDS), ms=ms, verdict=ranked.verdict)
     return table[[column for column in _COLUMNS if column in table]]
 
-# %% ../nbs/49_choice.ipynb #becbd8ca
+# %% ../nbs/49_choice.ipynb #99e35bd0
 def compare_runs(
     table:pd.DataFrame, # From `compare_archs` or `sweep`
     a:str, # An architecture (or configuration), as the index of `table` calls it
     b:str, # Another one
-)->pd.DataFrame: # A row per seed: photos that only one has right, b's accuracy minus a's with its interval, p, verdict; and `all`
+)->pd.DataFrame: # A row per seed and one for all: photos only one has right, b's accuracy minus a's, p, verdict
     "Compare two architectures seed by seed on the same photos (exact McNemar test)."
     for name, label in (('a', a), ('b', b)): check_choice(name, label, table.index)
     runs = [{read_run(run)['seed']: valid_preds(run) for run in table.runs[label]} for label in (a, b)]
     pairs = {seed: compare(preds, runs[1][seed]) for seed, preds in runs[0].items() if seed in runs[1]}
     if not pairs: raise ValueError(f"`a` and `b` must have runs with the same seed, got none for {a!r} and {b!r}.")
     words = {'b is better': f'{b} is better', 'b is worse': f'{a} is better', 'cannot tell': 'cannot tell'}
-    rows = [(pair.only_a, pair.only_b, pair.difference, *pair.interval, pair.p_value, words[pair.verdict]) for pair in pairs.values()]
-    df = pd.DataFrame(rows, index=pd.Index([*pairs], name='seed'),
-                      columns=[f'only {a}', f'only {b}', 'difference', 'low', 'high', 'p', 'verdict'])
-    agree = len(set(df.verdict)) == 1 and len(df) > 1
-    df.loc['all'] = [*df.iloc[:, :3].mean(), df.low.min(), df.high.max(), df.p.max(), df.verdict.iloc[0] if agree else 'cannot tell']
+    rows = [(o.only_a, o.only_b, o.difference, *o.interval, o.p_value, words[o.verdict]) for o in pairs.values()]
+    columns = [f'only {a}', f'only {b}', 'difference', 'low', 'high', 'p', 'verdict']
+    df = pd.DataFrame(rows, index=pd.Index([*pairs], name='seed'), columns=columns)
+    verdict = df.verdict.iloc[0] if len(df) > 1 and df.verdict.nunique() == 1 else 'cannot tell'
+    df.loc['all'] = [*df.iloc[:, :3].mean(), df.low.min(), df.high.max(), df.p.max(), verdict]
     return df
 
-# %% ../nbs/49_choice.ipynb #981cf3bb
+# %% ../nbs/49_choice.ipynb #882440f0
 _MARKS = {'hands': ('o', 'C0'), 'ImageNet': ('s', 'C1'), 'random': ('^', 'C2')}
 
 def _move_apart(ax, labels):
