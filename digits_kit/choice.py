@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['compare_archs', 'compare_runs', 'plot_archs']
 
-# %% ../nbs/49_choice.ipynb #04cd1cc8
+# %% ../nbs/49_choice.ipynb #4a45925a
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ from .scores import compare
 from .sweep import rank, sweep, valid_preds
 from .training import read_run
 
-# %% ../nbs/49_choice.ipynb #4082494b
+# %% ../nbs/49_choice.ipynb #97bf3e4f
 _WORDS = {'hands': 'hands', True: 'ImageNet', False: 'random'}  # how a start is called in tables
 _LEARNS = {'hands': {'base_lr': RECIPE['base_lr']}, True: {'base_lr': 2e-3},
            False: {'base_lr': 2e-3, 'freeze_epochs': 0}}  # a random trunk has nothing that must be kept
@@ -47,7 +47,7 @@ def _get_starts(archs, pretrained):
     names = map(arch_name, archs)
     return ['hands' if find_weights(name) else find_weights(name, True) is not None for name in names]
 
-# %% ../nbs/49_choice.ipynb #034d0050
+# %% ../nbs/49_choice.ipynb #b2ef2ab4
 def _get_configs(archs, pretrained, same):
     "A configuration for each of `archs`, after checks; says what they start with."
     if isinstance(archs, str) or callable(archs):
@@ -63,26 +63,28 @@ def _get_configs(archs, pretrained, same):
     return [{'name': arch_name(arch), 'arch': arch, 'pretrained': start} | learns[start]
             for arch, start in zip(archs, starts)]
 
-# %% ../nbs/49_choice.ipynb #6b10c7e3
+# %% ../nbs/49_choice.ipynb #053eaaa3
+def _mean_time(model, xb):
+    "Seconds of computing for one call, the mean of some."
+    began, n = time.thread_time(), 0
+    while n < 3 or time.thread_time() - began < .15:
+        model(xb)
+        n += 1
+    return (time.thread_time() - began)/n
+
 def _milliseconds(model):
-    "The computing time of `model` for one image on one core, the mean of many."
-    xb, threads, n = torch.zeros(1, 3, *model.meta['size']), torch.get_num_threads(), 0
+    "The computing time of `model` for one image on one core, the shortest of four means."
+    xb, threads = torch.zeros(1, 3, *model.meta['size']), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.inference_mode():
-            for _ in range(3): model(xb)
-            began = time.thread_time()
-            while n < 10 or time.thread_time() - began < .3:
-                model(xb)
-                n += 1
-            return 1e3*(time.thread_time() - began)/n
+        with torch.inference_mode(): return 1e3*min(_mean_time(model, xb) for _ in range(4))
     finally: torch.set_num_threads(threads)
 
 def _speed(runs, arch):
     "Milliseconds of the model in the first of `runs`."
     return _milliseconds(open_model(runs[0], arch if callable(arch) else None)) if runs else float('nan')
 
-# %% ../nbs/49_choice.ipynb #829fff54
+# %% ../nbs/49_choice.ipynb #9513592f
 _COLUMNS = ('start accuracy spread low high n seconds params ms verdict base_lr seeds status reason runs').split()
 
 def compare_archs(
@@ -103,7 +105,7 @@ def compare_archs(
     table = table.assign(start=table.pretrained.map(_WORDS), ms=ms, verdict=ranked.verdict)
     return table[[column for column in _COLUMNS if column in table]]
 
-# %% ../nbs/49_choice.ipynb #27aed3a3
+# %% ../nbs/49_choice.ipynb #ce97b232
 def compare_runs(
     table:pd.DataFrame, # From `compare_archs` or `sweep`
     a:str, # An architecture (or configuration), as the index of `table` calls it
@@ -117,12 +119,13 @@ def compare_runs(
     words = {'b is better': f'{b} is better', 'b is worse': f'{a} is better', 'cannot tell': 'cannot tell'}
     rows = [(o.only_a, o.only_b, o.difference, *o.interval, o.p_value, words[o.verdict]) for o in pairs.values()]
     columns = [f'only {a}', f'only {b}', 'difference', 'low', 'high', 'p', 'verdict']
-    df = pd.DataFrame(rows, index=pd.Index([*pairs], name='seed'), columns=columns).astype(dict.fromkeys(columns[:2], float))
+    df = pd.DataFrame(rows, index=pd.Index([*pairs], name='seed'), columns=columns)
+    df = df.astype(dict.fromkeys(columns[:2], float))
     verdict = df.verdict.iloc[0] if len(df) > 1 and df.verdict.nunique() == 1 else 'cannot tell'
     df.loc['all'] = [*df.iloc[:, :3].mean(), df.low.min(), df.high.max(), df.p.max(), verdict]
     return df
 
-# %% ../nbs/49_choice.ipynb #f187a043
+# %% ../nbs/49_choice.ipynb #d9927db9
 _MARKS = {'hands': ('o', 'C0'), 'ImageNet': ('s', 'C1'), 'random': ('^', 'C2')}
 
 def _move_apart(ax, labels):
