@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['follow']
 
-# %% ../nbs/44_fields.ipynb #1662248c
+# %% ../nbs/44_fields.ipynb #6557aca2
 import math
 from collections import namedtuple
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from .models import eval_mode
 
-# %% ../nbs/44_fields.ipynb #d8de8cca
+# %% ../nbs/44_fields.ipynb #1b55b8ac
 def _count_macs(op, given, out):
     "Multiplications, each with an addition, of one operation of torch."
     if op == 'convolution': return (given['input'] if given['transposed'] else out).numel()*given['weight'][0].numel()
@@ -31,7 +31,7 @@ def _count_macs(op, given, out):
     query, key, value = (given[name] for name in ('query', 'key', 'value'))
     return query[..., 0].numel()*key.shape[-2]*(key.shape[-1] + value.shape[-1])
 
-# %% ../nbs/44_fields.ipynb #f39c3cc9
+# %% ../nbs/44_fields.ipynb #8acef4d2
 _Seen = namedtuple('_Seen', 'edges stride')  # four tensors of the shape of the one they describe; pixels along (y,x)
 _AXES = [(-2, 1), (-1, 1), (-2, -1), (-1, -1)]  # of top, left, bottom and right: the axis, and the sign
 
@@ -48,7 +48,7 @@ def _larger(strides):
     "The larger of the strides along each axis, or NaN where one is unknown."
     return tuple(math.nan if any(map(math.isnan, o)) else max(o) for o in zip(*strides))
 
-# %% ../nbs/44_fields.ipynb #c12744d4
+# %% ../nbs/44_fields.ipynb #ee2dc8c8
 def _thin(edge, dims):
     "An edge with one of the equal entries along `dims`."
     for dim in dims:
@@ -61,7 +61,7 @@ def _least(edges, dims):
 
 def _spread(edges, shape): return [edge.expand(shape) for edge in edges]
 
-# %% ../nbs/44_fields.ipynb #bc816a61
+# %% ../nbs/44_fields.ipynb #8b795a61
 def _pair(o):
     "Both numbers of an option of torch, which may be one for both axes."
     return list(o)*2 if len(o := [o] if isinstance(o, int) else o) == 1 else list(o)
@@ -79,13 +79,13 @@ def _windows(edges, stride, places):
     for edge, (axis, sign) in zip([_thin(edge, range(edge.ndim - 2)) for edge in edges], _AXES):
         for dim, idx, step in zip((-2, -1), places, stride):
             inside = idx.clamp(0, edge.shape[dim] - 1)
-            beyond = sign*step*(idx - inside)*(dim == axis)
+            beyond = torch.where((idx != inside) & (dim == axis), sign*step*(idx - inside), 0.)
             picked = edge.index_select(dim, inside.flatten()).unflatten(dim, idx.shape)
             edge = (picked + beyond.view(*beyond.shape, *[1]*(-1 - dim))).amin(dim)
         new.append(edge)
     return new
 
-# %% ../nbs/44_fields.ipynb #60b58e3e
+# %% ../nbs/44_fields.ipynb #0e567c4f
 def _conv(given, look, out):
     "A convolution sees its windows in all channels of its group."
     edges, stride = look(given['input'])
@@ -118,7 +118,7 @@ def _pad(given, look, out):
     places = [_places(n, 1, pad=o) for n, o in zip(out.shape[-2:], [*given['pad'], 0, 0][2::-2])]
     return _Seen(_spread(_windows(edges, stride, places), out.shape), stride)
 
-# %% ../nbs/44_fields.ipynb #d17aaeb5
+# %% ../nbs/44_fields.ipynb #2df9bfa7
 def _reduce(given, look, out):
     "A mean, a sum, a largest one along some axes."
     edges, stride = look(given['self'])
@@ -134,7 +134,7 @@ def _norm(given, look, out):
     if dims == []: return _Seen(edges, stride)
     return _Seen([edge.minimum(least).expand(out.shape) for edge, least in zip(edges, _least(edges, dims))], stride)
 
-# %% ../nbs/44_fields.ipynb #b8940bd2
+# %% ../nbs/44_fields.ipynb #fd2e2f5a
 def _mixed(edges, strides, shape):
     "What a product sees; the stride is unknown after attention within windows."
     both = all(max(o) != 0 for o in strides)
@@ -162,7 +162,7 @@ _RULES = {'convolution': _conv, 'constant_pad_nd': _pad,
                            'native_group_norm', '_fused_rms_norm', '_softmax', '_safe_softmax'], _norm),
           **dict.fromkeys(['mm', 'addmm', 'bmm', 'baddbmm'], _product)}
 
-# %% ../nbs/44_fields.ipynb #ff66f50c
+# %% ../nbs/44_fields.ipynb #67ef0e3d
 _SAME = ['clone', '_to_copy', 'as_strided_', 'hardswish', 'hardswish_', '_prelu_kernel']
 _MOVES = ['roll', 'flip', 'repeat', 'index', 'index_select']
 
@@ -215,7 +215,7 @@ class _Trace(TorchDispatchMode):
 
 def _rule(op): return _attention if op.startswith('_scaled_dot_product') else _RULES[op]
 
-# %% ../nbs/44_fields.ipynb #a5044ba7
+# %% ../nbs/44_fields.ipynb #dbe7f28c
 @contextmanager
 def _watched(model, begin, end):
     "Call `begin` and `end` around each module that runs, on the long way, in eval mode and without gradient."
@@ -237,7 +237,7 @@ def _field(seen):
     return {'field': max(o.max().item() for o in sides), 'stride': max(seen.stride),
             'box': [sign*edge[middle].item() for edge, (_, sign) in zip(seen.edges, _AXES)]}
 
-# %% ../nbs/44_fields.ipynb #955f6f8d
+# %% ../nbs/44_fields.ipynb #7403f30e
 def follow(
     model:nn.Module, # A network; leaves with the modes and hooks it came with
     xb:Tensor, # One image, `(1,C,H,W)`, on `model`'s device

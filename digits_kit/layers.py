@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['summary', 'show_fields']
 
-# %% ../nbs/46_layers.ipynb #a23e4940
+# %% ../nbs/46_layers.ipynb #47cc1f94
 import math
 
 import pandas as pd
@@ -19,7 +19,7 @@ from torch.nn.parameter import UninitializedParameter
 from .fields import follow
 from .photos import as_rgb, check_size, fit_image
 
-# %% ../nbs/46_layers.ipynb #bf797e29
+# %% ../nbs/46_layers.ipynb #0c5bfa23
 def _check_network(model):
     "Raise unless `model` is a network that can be run."
     if not isinstance(model, nn.Module):
@@ -49,7 +49,7 @@ def _run(model, size):
                          f"got {type(e).__name__}: {str(e)[:200].rstrip('.')}. "
                          "Give the size that it was made for.") from e
 
-# %% ../nbs/46_layers.ipynb #3b408c6b
+# %% ../nbs/46_layers.ipynb #f3bb63e0
 class _Table(pd.DataFrame):
     "A table with commas in its large numbers."
     @property
@@ -70,7 +70,7 @@ def _rows(model, calls):
         if leaf or own or call['macs']: rows.append(call | {'params': sum(own.values())})
     return rows
 
-# %% ../nbs/46_layers.ipynb #20ab8b07
+# %% ../nbs/46_layers.ipynb #15a93f92
 def summary(
     model:nn.Module, # A network, or a model of the kit; leaves with the modes and hooks it came with
     size:int|tuple[int,int]|None=None, # `(h,w)` of the image in pixels; None = that of `model.meta`
@@ -89,7 +89,7 @@ def summary(
     df.attrs['totals'] = totals
     return df
 
-# %% ../nbs/46_layers.ipynb #2e458519
+# %% ../nbs/46_layers.ipynb #0259a401
 def show_fields(
     model:nn.Module, # A network, or a model of the kit
     img:Image.Image, # A photo, or an array as `as_rgb` takes it
@@ -101,14 +101,16 @@ def show_fields(
     h, w = _empty_image(model, size).shape[2:]
     _, axes = plt.subplots(1, 2, figsize=(10, 3.6))
     axes[0].imshow(fit_image(as_rgb(img), (h, w)), extent=(-.5, w - .5, h - .5, -.5))
-    small = [i for i, call in enumerate(calls) if call['field'] < 2*min(h, w)] or [0]
+    fields = [call['field'] for call in calls]
+    grown = [i for i, field in enumerate(fields) if field > max(fields[:i], default=0)]
+    small = [i for i in grown if fields[i] < 2*min(h, w)] or [0]
     for i in sorted({small[round(o*(len(small) - 1)/4)] for o in range(5)}):
         (top, left, bottom, right), color = calls[i]['box'], plt.cm.plasma(i/(small[-1] + 1))
         sides = right - left + 1, bottom - top + 1
         axes[0].add_patch(Rectangle((left - .5, top - .5), *sides, fill=False, color=color, lw=2))
-        axes[1].plot(i + 1, calls[i]['field'], 'o', color=color, zorder=3)
+        axes[1].plot(i + 1, fields[i], 'o', color=color, zorder=3)
     axes[0].set(xticks=[], yticks=[], xlim=(-.5*w, 1.5*w), ylim=(1.5*h, -.5*h))
-    axes[1].plot(range(1, len(calls) + 1), [call['field'] for call in calls], color='grey')
+    axes[1].plot([i + 1 for i in grown], [fields[i] for i in grown], color='grey')
     axes[1].axhline(max(h, w), color='tab:red', ls='--')
     axes[1].set(xlabel='convolution or linear layer', ylabel='receptive field (pixels)',
                 title='red: the longer side of the photo')

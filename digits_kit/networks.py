@@ -6,12 +6,12 @@
 __all__ = ['conv_layer', 'plain_cnn', 'ResBlock', 'get_stem', 'small_resnet', 'small_bottleneck', 'SeparableConv',
            'XceptionBlock', 'small_xception']
 
-# %% ../nbs/47_networks.ipynb #b9cdd74b
+# %% ../nbs/47_networks.ipynb #82eb8228
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-# %% ../nbs/47_networks.ipynb #9a7b4ff1
+# %% ../nbs/47_networks.ipynb #8d8b800d
 def conv_layer(
     ni:int, # Channels in
     nf:int, # Channels out
@@ -23,14 +23,14 @@ def conv_layer(
     conv = nn.Conv2d(ni, nf, ks, stride, ks//2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(nf), *[nn.ReLU()]*act)
 
-# %% ../nbs/47_networks.ipynb #e14864db
+# %% ../nbs/47_networks.ipynb #ff577f85
 def plain_cnn(
     widths:Sequence[int]=(16, 32, 64, 128), # Channels of each layer; each halves the map
 )->nn.Sequential: # Trunk, `(B,3,H,W)` to `(B,widths[-1],H/16,W/16)`
     "Convolutions with stride 2, one after the other (fastbook, chapter 13)."
     return nn.Sequential(*[conv_layer(ni, nf, stride=2) for ni, nf in zip([3, *widths], widths)])
 
-# %% ../nbs/47_networks.ipynb #e6dff62d
+# %% ../nbs/47_networks.ipynb #1bc15c84
 def _path(ni, nf, stride):
     "What the identity path needs to fit the shape; nothing, if it does."
     pool = [nn.AvgPool2d(2, ceil_mode=True)] if stride == 2 else []
@@ -58,7 +58,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x:Tensor)->Tensor: return self.act(self.layers(x) + self.path(x))
 
-# %% ../nbs/47_networks.ipynb #1e54cf17
+# %% ../nbs/47_networks.ipynb #f23b02b3
 def get_stem(
     *widths:int, # Channels of the image, then of each convolution, such as `3, 16, 16, 32`
 )->nn.Sequential: # `(B,widths[0],H,W)` to `(B,widths[-1],H/4,W/4)`
@@ -66,7 +66,7 @@ def get_stem(
     convs = [conv_layer(ni, nf, stride=1 if i else 2) for i, (ni, nf) in enumerate(zip(widths, widths[1:]))]
     return nn.Sequential(*convs, nn.MaxPool2d(3, 2, 1))
 
-# %% ../nbs/47_networks.ipynb #4a55fc63
+# %% ../nbs/47_networks.ipynb #7f69299e
 def _residual(layers, widths, expansion):
     "A trunk of a stem and a group of blocks for each width."
     blocks, ni = [get_stem(3, 16, 16, 32)], 32
@@ -90,7 +90,7 @@ def small_bottleneck(
     "Residual blocks with bottlenecks behind a stem."
     return _residual(layers, widths, 4)
 
-# %% ../nbs/47_networks.ipynb #1d7b8181
+# %% ../nbs/47_networks.ipynb #23f8a8ed
 class SeparableConv(nn.Sequential):
     "A filter for each channel, then a mixture of the channels, and batch norm (Chollet 2016)."
     def __init__(self,
@@ -104,7 +104,7 @@ class SeparableConv(nn.Sequential):
         self.pointwise = nn.Conv2d(ni, nf, 1, bias=False)
         self.norm = nn.BatchNorm2d(nf)
 
-# %% ../nbs/47_networks.ipynb #ad3b75fd
+# %% ../nbs/47_networks.ipynb #c4f46219
 class XceptionBlock(nn.Module):
     "Separable convolutions, each after a ReLU, and a path around them (Chollet 2016)."
     def __init__(self,
@@ -122,7 +122,7 @@ class XceptionBlock(nn.Module):
     def forward(self, x:Tensor)->Tensor: return self.layers(x) + self.path(x)
 
 def small_xception(
-    widths:Sequence[int]=(32, 64, 128), # Channels of the entry flow; the middle has the last of them, the exit twice that
+    widths:Sequence[int]=(32, 64, 128), # Channels of the entry flow; the middle has its last, the exit twice that
     n_middle:int=2, # Blocks of the middle flow
 )->nn.Sequential: # Trunk, `(B,3,H,W)` to `(B,2*widths[-1],H/16,W/16)` with three widths
     "Entry, middle and exit flow of separable convolutions (Chollet 2016, made small)."
