@@ -111,9 +111,8 @@ def _fall(losses):
 def _plot_finder(lrs, losses, suggested):
     "The loss over the learning rate; the axis shows the fall, not the explosion after it."
     level, lowest = _fall(losses)
-    margin = .3*max(level - lowest, .02*level)
+    margin, (_, ax) = .3*max(level - lowest, .02*level), plt.subplots(figsize=(6, 3.2))
     title = f'The finder suggests {suggested:.1e}' if suggested else 'The loss does not fall'
-    _, ax = plt.subplots(figsize=(6, 3.2))
     ax.plot(lrs, losses)
     if suggested: ax.axvline(suggested, color='tab:orange', ls='--')
     ax.set(xscale='log', xlabel='learning rate', ylabel='training loss (smoothed)', title=title,
