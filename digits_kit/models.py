@@ -6,19 +6,24 @@
 __all__ = ['CamHead', 'build_model', 'eval_mode', 'open_model', 'get_xb']
 
 # %% ../nbs/32_models.ipynb #3c9afa57
+import inspect
+import sys
+import sysconfig
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
-from fastai.vision.learner import TimmBody, add_head
+from fastai.vision.learner import add_head
 from torch import Tensor, nn
 
-from .architectures import arch_name, find_weights, get_body, read_model
+from .architectures import arch_name, find_weights, get_body, list_archs, read_model
 from .files import check_choice
 from .folder import plain_label
 from .photos import as_rgb, check_size, fit_image, open_photo
@@ -44,9 +49,8 @@ def _try(body, name, size):
     try:
         with torch.no_grad(): return tuple(body.eval()(torch.zeros(1, 3, *size)).shape)
     except Exception as e:
-        hint = 'It must make one tensor of images (B,3,h,w).'
-        if isinstance(body, TimmBody): hint = f"It was made for `size={body.model.default_cfg['input_size'][1:]}`."
-        why = str(e)[:200].rstrip('.')
+        hint, why = 'It must make one tensor of images (B,3,h,w).', str(e)[:200].rstrip('.')
+        if not name.startswith('own.'): hint = 'Take larger images.'
         raise ValueError(f"{name!r} cannot take images with `size={tuple(size)}`: {why}. {hint}") from e
 
 def _has_channels_last(body, shape, size):
@@ -61,7 +65,8 @@ def _check_shape(shape, name, n_out, head):
     needs = {'cam': 'a trunk with maps (B,C,h,w)', 'fastai': 'a trunk with maps (B,C,h,w) or features (B,C)',
              None: f'a whole network with scores (B,{n_out})'}[head]
     if head and len(shape) == 4 or head == 'fastai' and len(shape) == 2: return
-    hint = "Choose a convolutional architecture, or `head='fastai'`."
+    near = get_close_matches(name, [*list_archs().index], 1, 0)[0]
+    hint = f"Choose {near!r}, which has maps, or `head='fastai'`."
     if name.startswith('own.'): hint = "Let it end before pooling and flattening, or with one score for each label."
     raise ValueError(f"`head={head!r}` must have {needs}, got {shape} from {name!r}. {hint}")
 
@@ -89,6 +94,13 @@ def _keep_head(model, name, vocab):
                   "only the trunk is taken over. Folders of the same meaning need the same names.", stacklevel=3)
     return False
 
+# %% ../nbs/32_models.ipynb #a1c50003
+def _code(arch):
+    "`{'code': 'module:name'}` of an own architecture that can be imported, else nothing."
+    module, name = getattr(arch, '__module__', None), getattr(arch, '__name__', '')
+    there = module not in (None, '__main__') and vars(sys.modules.get(module, object)).get(name) is arch
+    return {'code': f'{module}:{name}'} if there and arch_name(arch).startswith('own.') else {}
+
 # %% ../nbs/32_models.ipynb #68d17861
 def build_model(
     vocab:list[str], # Labels, in the order of the scores; fastai sorts them by the alphabet
@@ -101,12 +113,13 @@ def build_model(
     "A network of trunk and head that knows what it expects."
     if head is not None: check_choice('head', head, ['fastai', 'cam'])
     name, vocab, size = arch_name(arch), list(vocab), check_size(size)
-    body, norm = get_body(arch, pretrained)
+    body, norm = get_body(arch, pretrained, size)
     model = _add_head(body, name, len(vocab), head, size)
     if isinstance(model[1], nn.Identity): head = None
     kept = pretrained == 'hands' and head == 'cam' and _keep_head(model, name, vocab)
     model.meta = {'arch': name, 'head': head, 'vocab': vocab, 'size': list(size), 'resize': resize, **norm,
-                  'pretrained': pretrained, 'pretrained_head': kept, 'run': '', 'kit': version('digits_kit')}
+                  'pretrained': pretrained, 'pretrained_head': kept, 'run': '',
+                  'kit': version('digits_kit')} | _code(arch)
     return model
 
 # %% ../nbs/32_models.ipynb #eb31389a
@@ -120,12 +133,37 @@ def eval_mode(
     finally:
         for module, training in modes.items(): module.training = training
 
+# %% ../nbs/32_models.ipynb #a1c50005
+_LIBRARIES = [Path(sysconfig.get_path(name)).resolve() for name in ('stdlib', 'platstdlib', 'purelib', 'platlib')]
+
+def _may_call(arch):
+    "Whether what a file names is a class of networks, or a function of the user's own or of `digits_kit.networks`."
+    try: inspect.signature(arch).bind()
+    except (TypeError, ValueError): return False
+    if isinstance(arch, type): return issubclass(arch, nn.Module)
+    module = arch.__module__
+    if not inspect.isfunction(arch) or module in ('__main__', 'digits_kit.networks'): return inspect.isfunction(arch)
+    file = Path(getattr(sys.modules.get(module), '__file__', None) or _LIBRARIES[0]).resolve()
+    return module.split('.')[0] != 'digits_kit' and not any(file.is_relative_to(folder) for folder in _LIBRARIES)
+
+def _find_own(meta):
+    "The function or class of an own architecture if this process has it, else None."
+    name, place = meta['arch'].removeprefix('own.'), str(meta.get('code', '')).partition(':')[0]
+    if place == 'digits_kit.networks': import_module(place)
+    there = [vars(sys.modules[module]).get(name) for module in (place, '__main__') if module in sys.modules]
+    return next((arch for arch in there if _may_call(arch)), None)
+
 # %% ../nbs/32_models.ipynb #532cabb2
-def _check_file(path, state, meta, arch):
-    "Raise unless the weights of a file fit its description, and `arch` is given for an own architecture."
-    if meta['arch'].startswith('own.') and (arch is None or arch_name(arch) != meta['arch']):
-        raise ValueError(f"{path} has the own architecture {meta['arch']!r}. Pass the function that returns its trunk: "
-                         f"`open_model(path, arch={meta['arch'].removeprefix('own.')})`.")
+def _check_own(path, meta, arch):
+    "Raise unless `arch` is the own architecture of a file."
+    if arch is not None and arch_name(arch) == meta['arch']: return
+    name, place = meta['arch'].removeprefix('own.'), str(meta.get('code', '')).partition(':')[0]
+    where = f'Import it (`from {place} import {name}`)' if place else 'Define it here'
+    raise ValueError(f"{path} has the own architecture {meta['arch']!r}, and no code of it. "
+                     f"{where} and pass it: `open_model(path, arch={name})`.")
+
+def _check_labels(path, state, meta):
+    "Raise unless the head of a file has a score for each of its labels."
     last = [values for name, values in state.items() if name.startswith('1.') and values.ndim == 2][-1:]
     n_out = len(last[0]) if last else 0
     if meta['head'] and n_out != len(meta['vocab']):
@@ -135,16 +173,19 @@ def _check_file(path, state, meta, arch):
 
 def open_model(
     path:str|Path, # File from `write_model`, or the folder of a run
-    arch:Callable|None=None, # The function that returns the trunk, for an own architecture only
+    arch:Callable|None=None, # The own function or class of the architecture; None = found by its name if it is here
 )->nn.Sequential: # In eval mode, on the CPU, with `.meta`
     "Build the network of a model file and put its weights in."
     path = Path(path)/'model.safetensors' if Path(path).is_dir() else path
     state, meta = read_model(path)
-    _check_file(path, state, meta, arch)
+    if meta['arch'].startswith('own.'): _check_own(path, meta, arch := arch or _find_own(meta))
+    _check_labels(path, state, meta)
     model = build_model(meta['vocab'], arch or meta['arch'], meta['head'], False, tuple(meta['size']))
+    built = f'it is defined in {arch.__module__}' if arch else f'this machine builds it (timm {timm.__version__})'
     try: model.load_state_dict(state)
-    except RuntimeError as e: raise ValueError(f"{path} does not fit {meta['arch']!r} as this machine builds it "
-                                               f"(timm {timm.__version__}): {str(e)[:300]}") from e
+    except RuntimeError as e:
+        raise ValueError(f"{path} does not fit {meta['arch']!r} as {built}: {str(e)[:300]}. "
+                         "It needs the network that it was made with.") from e
     model.meta = meta
     return model.eval()
 
