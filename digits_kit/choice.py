@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 
 from .architectures import arch_name, find_weights, get_body
 from .files import check_choice
-from .models import open_model
+from .models import find_start, open_model
 from .recipes import RECIPE
 from .scores import compare
 from .sweep import rank, sweep, valid_preds
@@ -43,9 +43,7 @@ def _check_weights(archs, pretrained):
 
 def _get_starts(archs, pretrained):
     "What each architecture starts with: `'hands'`, True or False."
-    if pretrained is not None: return [pretrained for _ in archs]
-    names = map(arch_name, archs)
-    return ['hands' if find_weights(name) else find_weights(name, True) is not None for name in names]
+    return [find_start(arch) if pretrained is None else pretrained for arch in archs]
 
 # %% ../nbs/49_choice.ipynb #b2ef2ab4
 def _get_configs(archs, pretrained, same):
