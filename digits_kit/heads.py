@@ -150,8 +150,8 @@ def _by_name(heads):
     tables = [getattr(head, 'valid', head) for head in heads]
     names = [None if table is None else table.model.iloc[0] for table in tables]
     if None not in names and len(set(names)) == len(names) > 0: return dict(zip(names, tables))
-    raise ValueError(f"`heads` must be different ones of `fit_head`, or predictions, got {names}. Give each once; for a "
-                     "head from a file `predict(head, photos)`.")
+    raise ValueError(f"`heads` must be different ones of `fit_head`, or predictions, got {names}. Give each once; "
+                     "for a head from a file `predict(head, photos)`.")
 
 def compare_heads(
     heads:list, # Of `fit_head`, or tables of predictions, all of the same photos; the first is what others must beat
