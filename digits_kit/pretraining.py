@@ -88,8 +88,8 @@ def _start(arch, steps, seed):
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     try: net = TaughtModel(_build(arch)).to(device)
     except Exception as e:
-        raise ValueError("`arch` must be a network that takes pictures of 96 × 128 and ends in maps (B,C,h,w), "
-                         f"features (B,C) or scores (B,5), got {arch_name(arch)!r} ({str(e) or type(e).__name__})") from e
+        raise ValueError("`arch` must be a network that takes pictures of 96 × 128 and ends in maps (B,C,h,w), features"
+                         f" (B,C) or scores (B,5), got {arch_name(arch)!r} ({str(e) or type(e).__name__})") from e
     if net.model.meta['head']: net.to(memory_format=torch.channels_last)
     lr = 3.5e-3 if any(isinstance(module, nn.BatchNorm2d) for module in net.model.modules()) else 7e-4
     opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=.01)
