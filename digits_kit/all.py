@@ -10,10 +10,11 @@ __all__ = ['as_cam_model', 'audit', 'build_model', 'cam', 'Capture', 'check_hand
            'list_archs', 'Markdown', 'merge_digits', 'nn', 'open_head', 'open_model', 'open_photo', 'out_of_fold',
            'overlay', 'partial', 'pd', 'plain_cnn', 'plot_archs', 'plot_confusion', 'plot_cost', 'plot_curves',
            'plot_learning_curve', 'plt', 'predict', 'pretrain', 'quarantine', 'RandomErasing', 'RandomRoom', 'rank',
-           'read_manifest', 'read_predictions', 'read_run', 'RECIPE', 'record_run', 'relabel', 'ResBlock', 'restore',
-           'restore_all', 'results_table', 'Review', 'runs_dir', 'score', 'SeparableConv', 'share_digits', 'show_cams',
-           'show_fields', 'show_hard', 'small_bottleneck', 'small_resnet', 'small_xception', 'sort_labels', 'split_by',
-           'split_report', 'summary', 'sweep', 'take_photos', 'torch', 'train_few', 'write_head', 'write_model']
+           'read_manifest', 'read_predictions', 'read_run', 'RECIPE', 'record_run', 'relabel', 'ResidualBlock',
+           'restore', 'restore_all', 'results_table', 'Review', 'runs_dir', 'score', 'SeparableConv', 'share_digits',
+           'show_cams', 'show_fields', 'show_hard', 'small_bottleneck', 'small_resnet', 'small_xception', 'sort_labels',
+           'split_by', 'split_report', 'summary', 'sweep', 'take_photos', 'torch', 'train_few', 'write_head',
+           'write_model']
 
 # %% ../nbs/59_all.ipynb #f2956cbf
 from functools import partial
@@ -42,7 +43,7 @@ from .landing import quarantine, relabel, restore, restore_all
 from .layers import show_fields, summary
 from .merge import merge_digits, share_digits
 from .models import build_model, eval_mode, find_start, get_xb, open_model
-from .networks import (ResBlock, SeparableConv, conv_layer, plain_cnn, small_bottleneck, small_resnet,
+from .networks import (ResidualBlock, SeparableConv, conv_layer, plain_cnn, small_bottleneck, small_resnet,
                                  small_xception)
 from .photos import open_photo
 from .predictions import evaluate, predict, read_predictions, results_table
@@ -64,7 +65,7 @@ _all_ = ['as_cam_model', 'audit', 'build_model', 'cam', 'Capture', 'check_handin
          'out_of_fold', 'overlay', 'partial', 'pd', 'plain_cnn', 'plot_archs', 'plot_confusion', 'plot_cost',
          'plot_curves', 'plot_learning_curve', 'plt', 'predict', 'pretrain', 'quarantine', 'RandomErasing',
          'RandomRoom', 'rank', 'read_manifest', 'read_predictions', 'read_run', 'RECIPE', 'record_run', 'relabel',
-         'ResBlock', 'restore', 'restore_all', 'results_table', 'Review', 'runs_dir', 'score', 'SeparableConv',
+         'ResidualBlock', 'restore', 'restore_all', 'results_table', 'Review', 'runs_dir', 'score', 'SeparableConv',
          'share_digits', 'show_cams', 'show_fields', 'show_hard', 'small_bottleneck', 'small_resnet',
          'small_xception', 'sort_labels', 'split_by', 'split_report', 'summary', 'sweep', 'take_photos', 'torch',
          'train_few', 'write_head', 'write_model']
