@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['compare_archs', 'compare_runs', 'plot_archs']
 
-# %% ../nbs/49_choice.ipynb #4a45925a
+# %% ../nbs/49_choice.ipynb #0b62b084
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 from .architectures import arch_name, find_weights, get_body
 from .files import check_choice
@@ -22,7 +23,7 @@ from .scores import compare
 from .sweep import rank, sweep, valid_preds
 from .training import read_run
 
-# %% ../nbs/49_choice.ipynb #97bf3e4f
+# %% ../nbs/49_choice.ipynb #db639361
 _WORDS = {'hands': 'hands', True: 'ImageNet', False: 'random'}  # how a start is called in tables
 _LEARNS = {'hands': {'base_lr': RECIPE['base_lr']}, True: {'base_lr': 2e-3},
            False: {'base_lr': 2e-3, 'freeze_epochs': 0}}  # a random trunk has nothing that must be kept
@@ -45,7 +46,7 @@ def _get_starts(archs, pretrained):
     "What each architecture starts with: `'hands'`, True or False."
     return [find_start(arch) if pretrained is None else pretrained for arch in archs]
 
-# %% ../nbs/49_choice.ipynb #b2ef2ab4
+# %% ../nbs/49_choice.ipynb #11cc1d51
 def _get_configs(archs, pretrained, same):
     "A configuration for each of `archs`, after checks; says what they start with."
     if isinstance(archs, str) or callable(archs):
@@ -61,7 +62,7 @@ def _get_configs(archs, pretrained, same):
     return [{'name': arch_name(arch), 'arch': arch, 'pretrained': start} | learns[start]
             for arch, start in zip(archs, starts)]
 
-# %% ../nbs/49_choice.ipynb #053eaaa3
+# %% ../nbs/49_choice.ipynb #751dda7e
 def _mean_time(model, xb):
     "Seconds of computing for one call, the mean of some."
     began, n = time.thread_time(), 0
@@ -82,7 +83,7 @@ def _speed(runs, arch):
     "Milliseconds of the model in the first of `runs`."
     return _milliseconds(open_model(runs[0], arch if callable(arch) else None)) if runs else float('nan')
 
-# %% ../nbs/49_choice.ipynb #9513592f
+# %% ../nbs/49_choice.ipynb #e23da913
 _COLUMNS = ('start accuracy spread low high n seconds params ms verdict base_lr seeds status reason runs').split()
 
 def compare_archs(
@@ -103,7 +104,7 @@ def compare_archs(
     table = table.assign(start=table.pretrained.map(_WORDS), ms=ms, verdict=ranked.verdict)
     return table[[column for column in _COLUMNS if column in table]]
 
-# %% ../nbs/49_choice.ipynb #ce97b232
+# %% ../nbs/49_choice.ipynb #d0857f4b
 def compare_runs(
     table:pd.DataFrame, # From `compare_archs` or `sweep`
     a:str, # An architecture (or configuration), as the index of `table` calls it
@@ -123,16 +124,16 @@ def compare_runs(
     df.loc['all'] = [*df.iloc[:, :3].mean(), df.low.min(), df.high.max(), df.p.max(), verdict]
     return df
 
-# %% ../nbs/49_choice.ipynb #d9927db9
+# %% ../nbs/49_choice.ipynb #84998ed3
 _MARKS = {'hands': ('o', 'C0'), 'ImageNet': ('s', 'C1'), 'random': ('^', 'C2')}
 
 def _move_apart(ax, labels):
-    "Move labels up until none covers another."
+    "Move labels down until none covers another."
     ax.figure.canvas.draw()
     boxes = []
     for label in labels:
         while any(plt.Text.get_window_extent(label).overlaps(box) for box in boxes):
-            label.xyann = label.xyann[0], label.xyann[1] + 2
+            label.xyann = label.xyann[0], label.xyann[1] - 2
         boxes.append(plt.Text.get_window_extent(label))
 
 def plot_archs(
@@ -140,8 +141,8 @@ def plot_archs(
     ax=None, # Axes to draw on; None = new ones
 ): # The axes
     "Accuracy with its interval against the milliseconds for one image."
-    ax, labels = ax or plt.subplots(figsize=(8, 4.5), dpi=80)[1], []
-    table = table.dropna(subset=['accuracy', 'ms']).sort_values('accuracy')
+    ax, labels = ax or plt.subplots(figsize=(8, 4.5), dpi=80, layout='constrained')[1], []
+    table = table.dropna(subset=['accuracy', 'ms']).sort_values('accuracy', ascending=False)
     for start, rows in table.groupby('start'):
         marker, color = _MARKS[start]
         ends = [rows.accuracy - rows.low, rows.high - rows.accuracy]
@@ -149,7 +150,11 @@ def plot_archs(
     for name, row in table.iterrows():
         labels.append(ax.annotate(name, (row.ms, row.accuracy), (5, 2), textcoords='offset points', fontsize=8,
                                   arrowprops={'arrowstyle': '-', 'lw': .4, 'color': 'gray'}))
-    ax.set(xscale='log', xlabel='milliseconds for one image on one core', ylabel='accuracy on valid', ylim=(0, 1.05))
-    ax.legend(title='start', loc='lower right', fontsize=8)
+    ax.set(xscale='log', xlabel='milliseconds for one image on one core', ylabel='accuracy on valid', ylim=(0, 1.05),
+           xlim=(table.ms.min()/1.3, 3*table.ms.max()))  # on the right there is room for labels
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter('{x:g}')
+    ax.xaxis.set_minor_formatter('')
+    ax.legend(title='start', loc='center left', bbox_to_anchor=(1, .5), frameon=False, fontsize=8)
     _move_apart(ax, labels)
     return ax
