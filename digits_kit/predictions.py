@@ -147,7 +147,7 @@ def read_predictions(
 def evaluate(
     run:str|Path, # Run folder with `model.safetensors`, or its id; gets `predictions.csv`
     images:pd.DataFrame|str|Path|list, # As for `predict`
-    arch:Callable|None=None, # The function that returns the trunk, for an own architecture only
+    arch:Callable|None=None, # The function or class of an own architecture; None = found by its name, if it is here
 )->pd.DataFrame: # The predictions on `images`
     "Predict `images` with the model of a run, and keep the rows with it."
     run = _run_folder(run)
