@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from .files import atomic_write, check_choice, named_folder, runs_dir
+from .files import atomic_write, check_choice, named_folder, project_dir, runs_dir
 
 # %% ../nbs/31_architectures.ipynb #a1c40014
 _fastai_archs = {f'fastai.{f.__name__}': f for f in model_meta}
@@ -99,10 +99,10 @@ def find_weights(
 )->Path|None: # None = not on this machine (they may still be downloaded if they are those of ImageNet)
     "The file with weights for `arch` on this machine."
     names, folders = _file_names(arch, pretrained), [named_folder('DIGITS_WEIGHTS')]
-    if pretrained == 'hands': folders = [files('digits_kit')/'weights', *folders, runs_dir()/'hands']
+    made = [place/'hands' for place in (runs_dir(), project_dir()/'runs')]
+    if pretrained == 'hands': folders = [files('digits_kit')/'weights', *folders, *made]
     paths = [Path(folder)/f'{name}.safetensors' for folder in folders if folder for name in names]
-    path = next((path for path in paths if path.is_file()), None)
-    return path or (_downloaded(arch) if pretrained is True else None)
+    return next((path for path in paths if path.is_file()), None) or (_downloaded(arch) if pretrained is True else None)
 
 # %% ../nbs/31_architectures.ipynb #32e3ff02
 def _at_hand():
@@ -146,8 +146,8 @@ def write_model(
     path:str|Path, # File to write, by custom `….safetensors`
 )->Path: # `path`
     "Save weights and description in one safetensors file."
-    state = {name: values.detach().cpu().clone(memory_format=torch.contiguous_format)  # tied ones stand there twice
-             for name, values in model.state_dict().items()}
+    state = {name: values.detach().cpu().clone(memory_format=torch.contiguous_format)
+             for name, values in model.state_dict().items()}  # tied ones stand there twice
     with atomic_write(path) as f: f.write(save(state, {'digits_kit': json.dumps(model.meta)}))
     return Path(path)
 
@@ -221,6 +221,9 @@ def _timm_body(name, file, pretrained, size):
         if fit and (not pretrained or 'size mismatch' in str(e)): raise _bad_size(name, size, pretrained) from e
         if not pretrained: raise
         raise _bad_file(file, name, e) from e
+    known = model.state_dict().keys()
+    if file and 2*len(known - load_file(file).keys()) > len(known):  # timm leaves them random, without a word
+        raise _bad_file(file, name, 'most of its names are of another network')
     if hasattr(model, 'pre_logits'): model.pre_logits = nn.Identity()  # of a VGG: 119 million numbers behind the maps
     body = _Body(model, pretrained)
     try:
@@ -232,9 +235,7 @@ def _fastai_body(name, file, pretrained):
     "A trunk of fastai with random weights or those of ImageNet."
     func, own = _fastai_archs[name], file is not None and file.suffix != '.pth'  # the latter is torch's download
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # torchvision has another word for `pretrained` by now
-            model = func(pretrained=pretrained and not own)
+        with warnings.catch_warnings(action='ignore'): model = func(pretrained=pretrained and not own)  # an old word
         if own: model.load_state_dict(load_file(file))
     except Exception as e:
         if not pretrained: raise
@@ -260,7 +261,7 @@ def _hands_body(arch, name, size):
     try: body.load_state_dict({key.removeprefix('0.'): v for key, v in state.items() if key.startswith('0.')})
     except RuntimeError as e:
         raise ValueError(f"{file} does not fit {name!r} as it is now: {str(e)[:300]} "
-                         "Give back the network that it was made with, or make new weights.") from e
+                         "Give back its network, make new weights, or take `pretrained=False`.") from e
     if size and timm.is_model(name) and _fit(name, size) != _fit(name, made): body = _stretched(body, name, made, size)
     return body, {key: meta[key] for key in ('mean', 'std')}
 
@@ -296,5 +297,4 @@ def list_archs(
     "Architectures that are small enough for a laptop, and tested."
     table = _TESTED[[fnmatch(name, f'*{filter}*') for name in _TESTED.index]].sort_values('ms')
     if len(table): return table.assign(weights=[*map(_weights_of, table.index)])
-    raise ValueError(f"`filter` must be part of the name of a tested architecture, got {filter!r}. "
-                     f"timm has more: `timm.list_models('*{filter.strip('*')}*')`.")
+    raise ValueError(f"`filter` must be part of a tested name, got {filter!r}. Leave it away to see all of them.")

@@ -96,6 +96,7 @@ def compare_archs(
 )->pd.DataFrame: # By architecture, best first; accuracies 0 to 1 on valid, `ms` = milliseconds per image on one core
     "Train architectures under equal conditions, and say which can be told from the best."
     configs = _get_configs(archs, pretrained, same)
+    if len(set(seeds)) < 2: print('One seed: nothing can be told apart with it. Two or more are seeds=(0, 1).')
     table = sweep(configs, root, seeds, epochs, **(_SAME | same))
     done = (table.status == 'done').any()
     ranked = rank(table) if done else table.assign(verdict='not done')

@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from .data import find_root
 from .features import get_features, out_of_fold, pool_maps, trunk_id
 from .files import atomic_write, check_choice
 from .folder import NUMBERS, read_manifest
@@ -103,7 +104,7 @@ class FrozenHead(nn.Module):
 # %% ../nbs/48_heads.ipynb #7b4e1090
 def _see(photos, crossing, model, pool):
     "Rows of train and valid, their features, and the model whose trunk made them."
-    df = photos if isinstance(photos, pd.DataFrame) else read_manifest(photos)
+    df = photos if isinstance(photos, pd.DataFrame) else read_manifest(find_root(photos)[0])
     df, n = df[df.split.isin(['train', 'valid'])], df.split.value_counts()
     if n.get('train', 0) < 5 or 'valid' not in n or df.label[df.split == 'train'].nunique() < 2:
         raise ValueError("`photos` must have five or more of two labels or more in train, and some in valid, got "
@@ -127,7 +128,7 @@ def _as_preds(rows, estimator, X, name):
 
 # %% ../nbs/48_heads.ipynb #20e1c54f
 def fit_head(
-    photos:pd.DataFrame|str|Path, # Rows of `read_manifest(root)`, or the data folder
+    photos:pd.DataFrame|str|Path|None=None, # Rows of `read_manifest(root)`, or the folder; None = that of `get_dls`
     head:str='logistic', # Which of `get_head`
     model:nn.Sequential|None=None, # Whose trunk; None = the kit's own network, which learned from drawn hands
     pool:str='average', # As for `get_features`
@@ -179,7 +180,7 @@ def take_photos(
 
 # %% ../nbs/48_heads.ipynb #006f93fa
 def learning_curve(
-    photos:pd.DataFrame|str|Path, # Rows of `read_manifest(root)`, or the data folder
+    photos:pd.DataFrame|str|Path|None=None, # Rows of `read_manifest(root)`, or the folder; None = that of `get_dls`
     head:str='logistic', # Which of `get_head`, as it is (with `C` of .03)
     model:nn.Sequential|None=None, # As for `fit_head`
     pool:str='average', # As for `get_features`
@@ -219,7 +220,7 @@ def plot_learning_curve(
 # %% ../nbs/48_heads.ipynb #7dfadd47
 def show_hard(
     heads:list, # Of `fit_head`, or tables of predictions, all of the same photos
-    root:str|Path, # Data folder
+    root:str|Path|None=None, # Data folder; None = as `get_dls` finds it
     n:int=12, # Photos to show, at most
 )->np.ndarray: # Axes `(rows,6)`
     "Show the photos that every one of `heads` gets wrong: the label, and how many gave which answer."
@@ -230,7 +231,7 @@ def show_hard(
     fig, axes = plt.subplots(n_rows, 6, squeeze=False, figsize=(9, 1.7*n_rows + .3), dpi=80, layout='constrained')
     for ax in axes.flat: ax.axis('off')
     for ax, (image, answers) in zip(axes.flat, wrong.head(n).iterrows()):
-        ax.imshow(open_photo(Path(root)/image, (120, 160), 'pad'))
+        ax.imshow(open_photo(find_root(root)[0]/image, (120, 160), 'pad'))
         counts = ', '.join(f'{count}× {answer}' for answer, count in answers.value_counts().items())
         ax.set_title(f'{actual[image]}\n{counts}', fontsize=8)
     fig.suptitle(f'All {len(heads)} are wrong on {len(wrong)} photos: the label, and the answers', fontsize=9)

@@ -156,13 +156,17 @@ def _check_models(models, images, targs):
     for o in [] if targs is None else targs: check_choice('targs', o, vocab)
     return vocab
 
+def _last_maps(model):
+    "The last convolution of a whole network."
+    convs = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    if convs: return convs[-1]
+    raise ValueError(f"`models` must have maps, got {model.meta['arch']!r} without a convolution. Leave it out.")
+
 def _explain(model, images, class_idx):
     "What `model` sees of `images`, its maps and its probabilities."
-    if isinstance(model[1], nn.Identity):
-        raise ValueError("`models` must have a trunk and a head, got the whole network "
-                         f"{model.meta['arch']!r}. Take `grad_cam(model, xb, target_layer=…)` for it.")
     xb = get_xb(model, images)
-    maps = (cam if isinstance(model[1], CamHead) else grad_cam)(model, xb, class_idx)
+    if isinstance(model[1], nn.Identity): maps = grad_cam(model, xb, class_idx, _last_maps(model))
+    else: maps = (cam if isinstance(model[1], CamHead) else grad_cam)(model, xb, class_idx)
     with torch.no_grad(), eval_mode(model): probs = model(xb).softmax(1)
     mean,std = (xb.new_tensor(model.meta[o])[:,None,None] for o in ('mean', 'std'))
     return (xb*std + mean).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy(), maps, probs

@@ -7,6 +7,7 @@ __all__ = ['summary', 'show_fields']
 
 # %% ../nbs/46_layers.ipynb #47cc1f94
 import math
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from .fields import follow
-from .photos import as_rgb, check_size, fit_image
+from .photos import as_rgb, check_size, fit_image, open_photo
 
 # %% ../nbs/46_layers.ipynb #0c5bfa23
 def _check_network(model):
@@ -92,7 +93,7 @@ def summary(
 # %% ../nbs/46_layers.ipynb #0259a401
 def show_fields(
     model:nn.Module, # A network, or a model of the kit
-    img:Image.Image, # A photo, or an array as `as_rgb` takes it
+    img:Image.Image|str|Path, # A photo or its path, or an array as `as_rgb` takes it
     size:int|tuple[int,int]|None=None, # `(h,w)` in pixels that the network gets; None = that of `model.meta`
 )->list: # The two axes
     "What a place in the middle sees in some layers, on a photo, and how that grows from layer to layer."
@@ -100,7 +101,8 @@ def show_fields(
     calls = [call for call in calls if not math.isnan(call['field'])]
     h, w = _empty_image(model, size).shape[2:]
     _, axes = plt.subplots(1, 2, figsize=(10, 3.6))
-    axes[0].imshow(fit_image(as_rgb(img), (h, w)), extent=(-.5, w - .5, h - .5, -.5))
+    img = open_photo(img) if isinstance(img, (str, Path)) else as_rgb(img)
+    axes[0].imshow(fit_image(img, (h, w)), extent=(-.5, w - .5, h - .5, -.5))
     fields = [call['field'] for call in calls]
     grown = [i for i, field in enumerate(fields) if field > max(fields[:i], default=0)]
     small = [i for i in grown if fields[i] < 2*min(h, w)] or [0]

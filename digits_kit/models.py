@@ -8,7 +8,6 @@ __all__ = ['CamHead', 'build_model', 'find_start', 'eval_mode', 'open_model', 'g
 # %% ../nbs/32_models.ipynb #3c9afa57
 import inspect
 import sys
-import sysconfig
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -67,7 +66,7 @@ def _check_shape(shape, name, n_out, head):
     if head and len(shape) == 4 or head == 'fastai' and len(shape) == 2: return
     near = get_close_matches(name, [*list_archs().index], 1, 0)[0]
     hint = f"Choose {near!r}, which has maps, or `head='fastai'`."
-    if name.startswith('own.'): hint = "Let it end before pooling and flattening, or with one score for each label."
+    if name.startswith('own.'): hint = f"Let it end before pooling and flattening, or with {n_out} scores, one each."
     raise ValueError(f"`head={head!r}` must have {needs}, got {shape} from {name!r}. {hint}")
 
 def _add_head(body, name, n_out, head, size):
@@ -102,6 +101,8 @@ def _code(arch):
     return {'code': f'{module}:{name}'} if there and arch_name(arch).startswith('own.') else {}
 
 # %% ../nbs/32_models.ipynb #68d17861
+_USED = {}  # the own functions that made a network in this process, by the name of their architecture
+
 def build_model(
     vocab:list[str], # Labels, in the order of the scores; fastai sorts them by the alphabet
     arch:str|Callable='test_resnet', # As `arch_name` takes it
@@ -115,6 +116,7 @@ def build_model(
     name, vocab, size = arch_name(arch), list(vocab), check_size(size)
     body, norm = get_body(arch, pretrained, size)
     model = _add_head(body, name, len(vocab), head, size)
+    if callable(arch): _USED[name] = arch
     if isinstance(model[1], nn.Identity): head = None
     kept = pretrained == 'hands' and head == 'cam' and _keep_head(model, name, vocab)
     model.meta = {'arch': name, 'head': head, 'vocab': vocab, 'size': list(size), 'resize': resize, **norm,
@@ -127,7 +129,11 @@ def find_start(
     arch:str|Callable, # As `arch_name` takes it
 )->bool|str: # `'hands'`, True = ImageNet, False = random: what to give as `pretrained`
     "The best weights that an architecture can start from, here and now."
-    if find_weights(arch_name(arch)): return 'hands'
+    name = arch_name(arch)
+    if find_weights(name):
+        try: return get_body(arch)[0] and 'hands'
+        except ValueError as e: warnings.warn(f'{e} Until then they are not counted.', stacklevel=2)
+    if find_weights(name, True): return True
     with suppress(FileNotFoundError, ValueError): return get_body(arch, True) is not None
     return False
 
@@ -143,24 +149,19 @@ def eval_mode(
         for module, training in modes.items(): module.training = training
 
 # %% ../nbs/32_models.ipynb #a1c50005
-_LIBRARIES = [Path(sysconfig.get_path(name)).resolve() for name in ('stdlib', 'platstdlib', 'purelib', 'platlib')]
-
 def _may_call(arch):
-    "Whether what a file names is a class of networks, or a function of the user's own or of `digits_kit.networks`."
+    "Whether what a file names is a class of networks, or a function of `digits_kit.networks`, and needs no arguments."
     try: inspect.signature(arch).bind()
     except (TypeError, ValueError): return False
     if isinstance(arch, type): return issubclass(arch, nn.Module)
-    module = arch.__module__
-    if not inspect.isfunction(arch) or module in ('__main__', 'digits_kit.networks'): return inspect.isfunction(arch)
-    file = Path(getattr(sys.modules.get(module), '__file__', None) or _LIBRARIES[0]).resolve()
-    return module.split('.')[0] != 'digits_kit' and not any(file.is_relative_to(folder) for folder in _LIBRARIES)
+    return inspect.isfunction(arch) and arch.__module__ == 'digits_kit.networks'
 
 def _find_own(meta):
-    "The function or class of an own architecture if this process has it, else None."
+    "The own architecture of a file if this process has it, else None; a function only where it was used before."
     name, place = meta['arch'].removeprefix('own.'), str(meta.get('code', '')).partition(':')[0]
     if place == 'digits_kit.networks': import_module(place)
     there = [vars(sys.modules[module]).get(name) for module in (place, '__main__') if module in sys.modules]
-    return next((arch for arch in there if _may_call(arch)), None)
+    return next((arch for arch in there if _may_call(arch)), _USED.get(meta['arch']))
 
 # %% ../nbs/32_models.ipynb #532cabb2
 def _check_own(path, meta, arch):
