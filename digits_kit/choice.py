@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator
+from torch.utils.benchmark import Timer
 
 from .architectures import arch_name, find_weights, get_body
 from .files import check_choice
@@ -63,21 +64,11 @@ def _get_configs(archs, pretrained, same):
             for arch, start in zip(archs, starts)]
 
 # %% ../nbs/49_choice.ipynb #751dda7e
-def _mean_time(model, xb):
-    "Seconds of computing for one call, the mean of some."
-    began, n = time.thread_time(), 0
-    while n < 3 or time.thread_time() - began < .15:
-        model(xb)
-        n += 1
-    return (time.thread_time() - began)/n
-
 def _milliseconds(model):
-    "The computing time of `model` for one image on one core, the shortest of four means."
-    xb, threads = torch.zeros(1, 3, *model.meta['size']), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode(): return 1e3*min(_mean_time(model, xb) for _ in range(4))
-    finally: torch.set_num_threads(threads)
+    "The computing time of `model` for one image on one core."
+    given = {'model': model, 'xb': torch.zeros(1, 3, *model.meta['size'])}
+    timer = Timer('model(xb)', globals=given, timer=time.thread_time, num_threads=1)
+    with torch.inference_mode(): return 1e3*min(timer.blocked_autorange(min_run_time=.4).times)
 
 def _speed(runs, arch):
     "Milliseconds of the model in the first of `runs`."

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from .files import atomic_write, cache_dir, check_choice, progress
 from .folder import NUMBERS
-from .models import build_model, eval_mode
+from .models import build_model, eval_mode, get_xb
 from .photos import as_rgb, fit_image
 from .splits import get_groups
 
@@ -120,10 +120,7 @@ def pool_maps(
 @torch.inference_mode()
 def _see(model, pixels, pool):
     "Features `(B,d)` of pixels uint8 `(B,h,w,3)`."
-    weights = next(model.parameters())
-    xb = torch.from_numpy(np.stack(pixels)).to(weights.device).permute(0, 3, 1, 2)/255
-    mean, std = [torch.tensor(model.meta[key], device=weights.device).view(3, 1, 1) for key in ('mean', 'std')]
-    return pool_maps(model[0](((xb - mean)/std).to(weights.dtype)), pool).float().cpu().numpy()
+    return pool_maps(model[0](get_xb(model, pixels)), pool).float().cpu().numpy()
 
 def _check_features_of(photos, model):
     "The model whose trunk is meant; raises when `photos` is no list, or `model` none of the kit's."

@@ -131,8 +131,9 @@ def find_start(
     "The best weights that an architecture can start from, here and now."
     name = arch_name(arch)
     if find_weights(name):
-        try: return get_body(arch)[0] and 'hands'
+        try: get_body(arch)
         except ValueError as e: warnings.warn(f'{e} Until then they are not counted.', stacklevel=2)
+        else: return 'hands'
     if find_weights(name, True): return True
     with suppress(FileNotFoundError, ValueError): return get_body(arch, True) is not None
     return False

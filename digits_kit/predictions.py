@@ -167,7 +167,7 @@ def _record_row(run):
     "What the table says about one run, from its `run.json`."
     rec = read_run(run)
     kept = rec.get('kept') or rec['history'][-1]  # records of before `KeepBest` have the last epoch
-    return dict(id=rec['id'], started=rec['started'], run=rec['name'], arch=rec['arch'], head=rec['head'],
+    return dict(id=rec['id'], started=rec['started'], run=rec['name'], arch=rec['arch'], head=rec['head'] or 'own',
                 pretrained=rec['pretrained'], epochs='+'.join(str(phase['epochs']) for phase in rec['phases']) or '0',
                 size='{}x{}'.format(*rec['size']), valid=kept.get('accuracy'), minutes=rec['seconds']/60)
 
