@@ -256,8 +256,9 @@ def _advice(path, arch):
     words = arch.__name__ if callable(arch) else repr(name.removeprefix('fastai.'))
     call = f"get_learner(dls, {words}, {'head=' + repr(head) + ', ' if head == 'fastai' else ''}pretrained='hands')"
     place = '' if find_weights(name) == path else f' with DIGITS_WEIGHTS={path.parent}'
+    guess = '' if low > .25 else 'Hardly more than guessing (20%): move the file away and give it more. '
     return (f"Right on {rights.mean():.0%} of {3*n:,} new drawn hands ({low:.0%} to {high:.0%}; "
-            f"easy, medium, hard: {', '.join(f'{right:.0%}' for right in rights)}). Next: {call}{place}")
+            f"easy, medium, hard: {', '.join(f'{right:.0%}' for right in rights)}). {guess}Next: {call}{place}")
 
 @call_parse
 def digits_pretrain(
