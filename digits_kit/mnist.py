@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Digits', 'Mnist', 'read_idx', 'get_mnist', 'get_small_digits', 'move_digits', 'jitter_digits', 'Batches',
-           'get_digit_dls']
+           'get_digit_dls', 'show_digits']
 
-# %% ../nbs/60_mnist.ipynb #664f8608
+# %% ../nbs/60_mnist.ipynb #271da102
 import gzip
 import hashlib
 import math
@@ -20,25 +20,26 @@ import torch
 import torch.nn.functional as F
 from fastai.data.external import URLs, untar_data
 from fastai.vision.all import DataLoaders
+from matplotlib import pyplot as plt
 from PIL import Image
 from torch import Tensor
 
 from .files import named_folder, progress
 
-# %% ../nbs/60_mnist.ipynb #f91c26b4
+# %% ../nbs/60_mnist.ipynb #2c9c81ee
 class Digits(NamedTuple):
     "Images and what they show."
     images:Tensor # `(N,28,28)`, uint8, 0 = paper, 255 = ink
     labels:Tensor # `(N,)`, int64, 0 … 9
 
-# %% ../nbs/60_mnist.ipynb #2a555447
+# %% ../nbs/60_mnist.ipynb #b5698e9f
 class Mnist(NamedTuple):
     "Digits in three parts."
     train:Digits # To learn from
     valid:Digits # To choose by
     test:Digits # To report, once
 
-# %% ../nbs/60_mnist.ipynb #da6e3038
+# %% ../nbs/60_mnist.ipynb #bfdbaad2
 def read_idx(
     path:str|Path, # An IDX file of bytes, gzipped or not
 )->Tensor: # uint8, of the shape that the file says
@@ -55,35 +56,36 @@ def read_idx(
                          f"{len(data) - start:,}. Download it again.")
     return torch.tensor(np.frombuffer(data, np.uint8, offset=start).reshape(shape))
 
-# %% ../nbs/60_mnist.ipynb #2e998a52
-_WAYS = ("Set DIGITS_MNIST to the folder with the four files of MNIST, such as train-images-idx3-ubyte.gz; or go online "
-         "once, and fastai downloads them; or take the 1,797 small digits that come with scikit-learn: "
+# %% ../nbs/60_mnist.ipynb #455e7c3f
+_WAYS = ("Set DIGITS_MNIST to the folder with the four files of MNIST, such as train-images-idx3-ubyte.gz; or go "
+         "online once, and fastai downloads them; or take the 1,797 small digits that come with scikit-learn: "
          "`get_small_digits()`, in the shell `--small`.")
 
 _FILES = {'train': ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte'),
           'test': ('t10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte')}
 
-def _read_file(root, name):
-    "The numbers of one of the four files in `root`, under one of the names it goes by."
+def _find_file(root, name):
+    "One of the four files in `root`, under one of the names it goes by."
     names = [name + end for name in (name, name.replace('-idx', '.idx')) for end in ('', '.gz')]
     path = next((root/name for name in names if (root/name).is_file()), None)
     if path is None: raise FileNotFoundError(f"{root} must hold {name} or {name}.gz, got neither. {_WAYS}")
-    return read_idx(path)
+    return path
 
-# %% ../nbs/60_mnist.ipynb #1748666c
-def _read_png(path): return np.asarray(Image.open(path))
+def _read_files(root, part): return [read_idx(_find_file(root, name)) for name in _FILES[part]]
 
+# %% ../nbs/60_mnist.ipynb #9ee33ff1
 def _read_pngs(root, part):
     "The digits of a part from `root/<part>ing/<label>/<number>.png`, in the order of their numbers."
     paths = sorted((root/f'{part}ing').glob('*/*.png'), key=lambda path: int(path.stem))
-    images = [_read_png(path) for path in progress(paths, f'Reading {part}', unit='images')]
+    images = [np.asarray(Image.open(path)) for path in progress(paths, f'Reading {part}', unit='images')]
     return torch.tensor(np.stack(images)), torch.tensor([int(path.parent.name) for path in paths], dtype=torch.uint8)
 
-# %% ../nbs/60_mnist.ipynb #229e79c5
-_SHA256 = {'train': ('741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757',
-                     '1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13'),
-           'test': ('6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161',
-                    'ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5')}  # of the numbers, without headers
+# %% ../nbs/60_mnist.ipynb #607ea164
+_SHA256 = {  # of the numbers, without headers
+    'train': ('741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757',
+              '1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13'),
+    'test': ('6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161',
+                    'ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5')}
 
 def _check_digits(images, labels, part, root):
     "Raise unless these are the published digits; else return them."
@@ -93,11 +95,11 @@ def _check_digits(images, labels, part, root):
     for what, values, name, wanted in zip(('images', 'labels'), (images, labels), _FILES[part], _SHA256[part]):
         found = hashlib.sha256(values.numpy().tobytes()).hexdigest()
         if found != wanted:
-            raise ValueError(f"{root} must hold the {what} of {part} as published (checksum {wanted[:12]}…), got others "
-                             f"({found[:12]}…) in {name}. Download it again.")
+            raise ValueError(f"{root} must hold the {what} of {part} as published (checksum {wanted[:12]}…), "
+                             f"got others ({found[:12]}…) in {name}. Download it again.")
     return Digits(images, labels.long())
 
-# %% ../nbs/60_mnist.ipynb #89ead47c
+# %% ../nbs/60_mnist.ipynb #4cd2694e
 def _download():
     "The folder of fastai's copy, which is fetched once."
     try: return untar_data(URLs.MNIST)
@@ -111,19 +113,14 @@ def _split(train, test, n_valid):
     return Mnist(*[Digits(train.images[rows], train.labels[rows]) for rows in (rest, valid)], test)
 
 def get_mnist(
-    root:str|Path|None=None, # Folder with the four IDX files; None = `DIGITS_MNIST`, else fastai's download
+    root:str|Path|None=None, # Folder with the four files; None = `DIGITS_MNIST`, else fastai's download
 )->Mnist: # 55,000, 5,000 and 10,000 digits, always the same ones
     "The MNIST digits (LeCun, Cortes and Burges 1998), each byte checked."
-    root = Path(root).expanduser() if root else named_folder('DIGITS_MNIST')
-    pngs = root is None
-    root = root or _download()
-    parts = []
-    for part, names in _FILES.items():
-        values = _read_pngs(root, part) if pngs else [_read_file(root, name) for name in names]
-        parts.append(_check_digits(*values, part, root))
-    return _split(*parts, 5_000)
+    root = Path(root).expanduser() if root else named_folder('DIGITS_MNIST') or _download()
+    read = _read_pngs if (root/'training').is_dir() else _read_files
+    return _split(*[_check_digits(*read(root, part), part, root) for part in _FILES], 5_000)
 
-# %% ../nbs/60_mnist.ipynb #c1a4452c
+# %% ../nbs/60_mnist.ipynb #b40d5412
 def get_small_digits()->Mnist: # 1,297, 200 and 300 digits, always the same ones
     "The 8×8 digits that come with scikit-learn (Alpaydin and Kaynak 1998), three times as large in a frame of 28×28."
     from sklearn.datasets import load_digits  # takes a second: only now
@@ -134,7 +131,7 @@ def get_small_digits()->Mnist: # 1,297, 200 and 300 digits, always the same ones
     parts = [Digits(*[values[rows] for values in digits]) for rows in (slice(0, 1497), slice(1497, None))]
     return _split(*parts, 200)
 
-# %% ../nbs/60_mnist.ipynb #70f95fd1
+# %% ../nbs/60_mnist.ipynb #0e670661
 def _uniform(n, *limits): return torch.empty(n).uniform_(*limits)
 
 def move_digits(
@@ -153,7 +150,7 @@ def move_digits(
     theta = torch.cat([size[:, None, None]*turn@lean, shift], 2).to(xb)
     return F.grid_sample(xb, F.affine_grid(theta, xb.shape, align_corners=False), align_corners=False)
 
-# %% ../nbs/60_mnist.ipynb #284abaee
+# %% ../nbs/60_mnist.ipynb #644456e7
 def jitter_digits(
     xb:Tensor, # `(B,1,28,28)`, 0 … 1
     brightness:float=.4, # Largest change of the brightness, as a part of it
@@ -165,7 +162,7 @@ def jitter_digits(
     mean = xb.mean((1, 2, 3), keepdim=True)
     return (mean + (xb - mean)*range_).clamp(0, 1)
 
-# %% ../nbs/60_mnist.ipynb #111f8885
+# %% ../nbs/60_mnist.ipynb #5f2e2ac9
 _MEAN, _STD = .1307, .3081  # of the 60,000
 
 class Batches:
@@ -188,7 +185,7 @@ class Batches:
             for tfm in self.tfms: xb = tfm(xb)
             yield (xb - _MEAN)/_STD, labels[rows]
 
-# %% ../nbs/60_mnist.ipynb #887110bb
+# %% ../nbs/60_mnist.ipynb #08212851
 def get_digit_dls(
     data:Mnist, # From `get_mnist` or `get_small_digits`
     bs:int=128, # Digits in a batch of train; valid has 500
@@ -196,3 +193,18 @@ def get_digit_dls(
 )->DataLoaders: # train and valid, on the CPU
     "The loaders of a fastai `Learner` without files, workers and copies."
     return DataLoaders(Batches(data.train, bs, True, tfms), Batches(data.valid, 500))
+
+# %% ../nbs/60_mnist.ipynb #0e90981c
+def show_digits(
+    images:Tensor, # `(N,28,28)`, bytes, or `(N,1,28,28)` of any range
+    titles:Sequence|None=None, # One for each; None = no titles
+    cols:int=10, # In a row
+)->np.ndarray: # The axes
+    "Digits side by side, dark ink on light paper."
+    rows = math.ceil(len(images)/cols)
+    _, axes = plt.subplots(rows, cols, figsize=(cols, rows*(1.25 if titles is not None else 1)), squeeze=False)
+    for ax in axes.flat: ax.axis('off')
+    for i, (ax, img) in enumerate(zip(axes.flat, images)):
+        ax.imshow(img.squeeze(), cmap='gray_r')
+        if titles is not None: ax.set_title(titles[i], fontsize=9)
+    return axes
