@@ -6,7 +6,7 @@
 __all__ = ['get_ladder_learner', 'MeanWeights', 'Distill', 'predict_digits', 'open_rung', 'train_rung', 'ladder_table',
            'digits_ladder']
 
-# %% ../nbs/62_ladder.ipynb #c0310f2c
+# %% ../nbs/62_ladder.ipynb #b79b2327
 import datetime
 import hashlib
 import json
@@ -15,6 +15,7 @@ import platform
 import time
 from copy import deepcopy
 from functools import partial
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
@@ -27,12 +28,15 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from .files import as_command, atomic_write, runs_dir
+from .files import as_command, atomic_write, check_choice, runs_dir
 from .mnist import Batches, Digits, Mnist, get_digit_dls, get_mnist, get_small_digits
 from .pretraining import update_mean
 from .rungs import RUNGS, TFMS, Rung, build_digit_net, get_rung
+from .settings import spell
 
-# %% ../nbs/62_ladder.ipynb #04000b35
+# %% ../nbs/62_ladder.ipynb #e2d2add2
+_OPTS = {'SGD': partial(fv.SGD, mom=.9), 'Adam': partial(fv.Adam, sqr_mom=.99)}
+
 def get_ladder_learner(
     rung:Rung, # From `get_rung`
     data:Mnist, # From `get_mnist` or `get_small_digits`
@@ -42,8 +46,8 @@ def get_ladder_learner(
     "An ordinary fastai `Learner` for a rung, with everything in memory."
     fv.set_seed(seed)
     model = build_digit_net(rung.net, rung.drop, rung.bias).to(memory_format=torch.channels_last)
-    opt = partial(fv.SGD, mom=.9) if rung.opt == 'SGD' else partial(fv.Adam, sqr_mom=.99)
-    dls = get_digit_dls(data, rung.bs, TFMS[rung.tfms])
+    dls = get_digit_dls(data, rung.bs, TFMS[check_choice('tfms', rung.tfms, TFMS)])
+    opt = _OPTS[check_choice('opt', rung.opt, _OPTS)]
     return fv.Learner(dls, model, F.cross_entropy, opt, metrics=fv.accuracy, wd=rung.wd, cbs=cbs, path=runs_dir())
 
 # %% ../nbs/62_ladder.ipynb #31c9c394
@@ -149,14 +153,14 @@ def _report(kept, model, test):
     preds = pd.DataFrame({'image': range(len(probs)), 'actual': test.labels, 'predicted': probs.argmax(1)})
     return rights, preds.join(pd.DataFrame(probs.numpy().round(5)).add_prefix('prob_'))
 
-# %% ../nbs/62_ladder.ipynb #b23b0208
+# %% ../nbs/62_ladder.ipynb #2d10052e
 _CODE = 1  # raise when the same settings would give other numbers
 
 def _settings(rung, seed, data):
     "What decides about a run."
     only_said = 'course', 'change', 'params', 'claim', 'log'
     words = {key: value for key, value in rung._asdict().items() if key not in only_said}
-    return words | {'seed': seed, 'digits': len(data.train.labels), 'code': _CODE}
+    return words | {'tfms': spell(TFMS[rung.tfms]), 'seed': seed, 'digits': len(data.train.labels), 'code': _CODE}
 
 def _folder(out, settings):
     "The place of a run, which has its settings in its name."
@@ -177,14 +181,15 @@ def open_rung(
     model.load_state_dict(load_file(path.with_name('model.safetensors')))
     return model.to(memory_format=torch.channels_last).eval()
 
-# %% ../nbs/62_ladder.ipynb #3eeb8e71
+# %% ../nbs/62_ladder.ipynb #a604c9e9
 def _machine():
-    return f'{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}'
+    return f'{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads'
 
 def _record(learn, rung, seed, epochs):
     "What is known of a run when it ends, but for its answers."
     return {'rung': rung.name, 'seed': seed, 'params': sum(o.numel() for o in learn.model.parameters()),
             'seconds': round(sum(row['seconds'] for row in epochs.rows)), 'machine': _machine(),
+            'versions': {name: version(name) for name in ('digits_kit', 'fastai', 'torch')},
             'finished': datetime.datetime.now().astimezone().isoformat(timespec='seconds'), 'epochs': epochs.rows}
 
 def _write_run(folder, model, record, preds):
