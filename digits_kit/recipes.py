@@ -17,8 +17,10 @@ from fastai.vision.all import TensorImage, Transform, aug_transforms
 from torch import Tensor
 
 from .data import get_dls
+from .files import atomic_write, cache_dir
 from .rooms import draw_room
 from .training import KeepBest, fine_tune, get_learner
+from .variations import renderer_id
 
 # %% ../nbs/35_recipes.ipynb #95ce7853
 def _basis(shape, device):
@@ -78,9 +80,12 @@ def change_room(
 # %% ../nbs/35_recipes.ipynb #45002075
 @lru_cache(maxsize=4)
 def _get_rooms(n, first_seed):
-    "Drawn rooms, `(n,3,96,128)` uint8; kept for the next time."
-    rooms = [draw_room(seed=first_seed + i, size=(96, 128), difficulty=(i + 1)/n) for i in range(n)]
-    return torch.from_numpy(np.stack(rooms)).permute(0, 3, 1, 2)
+    "Drawn rooms, `(n,3,96,128)` uint8; kept in the cache for the next time."
+    path = cache_dir('rooms', renderer_id())/f'{n}-{first_seed}.npy'
+    if not path.exists():
+        rooms = [draw_room(seed=first_seed + i, size=(96, 128), difficulty=(i + 1)/n) for i in range(n)]
+        with atomic_write(path) as f: np.save(f, np.stack(rooms))
+    return torch.from_numpy(np.load(path)).permute(0, 3, 1, 2)
 
 class RandomRoom(Transform):
     "Put a drawn room behind hands that were photographed before a plain wall."
