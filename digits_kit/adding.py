@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AddingBatches', 'ScalarAdder', 'adding_loss', 'predict_sums', 'ShiftAdder', 'LearnedAdder']
 
-# %% ../nbs/63_adding.ipynb #31a39808
+# %% ../nbs/63_adding.ipynb #ac80e8fd
 from collections.abc import Iterator
 
 import pandas as pd
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .files import check_choice
 from .mnist import Batches, Digits
 
-# %% ../nbs/63_adding.ipynb #b2bb2f36
+# %% ../nbs/63_adding.ipynb #daa6f342
 class AddingBatches(Batches):
     "Batches of digits, each with a number to add: a new one each time where `shuffle` is on, else always the same."
     n_inp = 2  # of the four parts of a batch, for a fastai `Learner`
@@ -29,7 +29,7 @@ class AddingBatches(Batches):
             start += len(labels)
             yield xb, numbers, labels, labels + numbers
 
-# %% ../nbs/63_adding.ipynb #a28a63de
+# %% ../nbs/63_adding.ipynb #9b27c4f3
 class ScalarAdder(nn.Module):
     "Number and sum are scalars, and the digit is an answer of its own, as in the published net."
     def __init__(self,
@@ -45,7 +45,7 @@ class ScalarAdder(nn.Module):
         joined = torch.cat([features, self.number(numbers[:, None].to(features))], 1)
         return self.digit(features), self.sum(joined)[:, 0]
 
-# %% ../nbs/63_adding.ipynb #e08d6690
+# %% ../nbs/63_adding.ipynb #5951245f
 def adding_loss(
     preds:tuple[Tensor,Tensor], # Logits of the digit `(B,10)`, and of the sum logits `(B,19)` or values `(B,)`
     labels:Tensor, # `(B,)`, 0 … 9
@@ -56,7 +56,7 @@ def adding_loss(
     far = F.mse_loss(added, sums.to(added)) if added.ndim == 1 else F.cross_entropy(added, sums)
     return F.cross_entropy(said, labels) + far
 
-# %% ../nbs/63_adding.ipynb #789b35c9
+# %% ../nbs/63_adding.ipynb #3db6950c
 @torch.no_grad()
 def predict_sums(
     model:nn.Module, # One of the adders
@@ -71,7 +71,7 @@ def predict_sums(
         parts.append(pd.DataFrame(dict(zip(columns, [labels, numbers, sums, *answers]))))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../nbs/63_adding.ipynb #db99bbc3
+# %% ../nbs/63_adding.ipynb #4b45818d
 def _check_numbers(numbers):
     "`numbers`, when each of them can be added."
     if numbers.is_floating_point() or not ((numbers >= 0) & (numbers <= 9)).all():
@@ -79,7 +79,7 @@ def _check_numbers(numbers):
                          f"`AddingBatches` gives such ones.")
     return numbers
 
-# %% ../nbs/63_adding.ipynb #2c46c17d
+# %% ../nbs/63_adding.ipynb #8dd72f76
 class ShiftAdder(nn.Module):
     "A net of digits adds: the number moves the scores of the digits to their sums. Nothing about it is learned."
     def __init__(self,
@@ -93,7 +93,7 @@ class ShiftAdder(nn.Module):
         places = _check_numbers(numbers)[:, None] + torch.arange(10, device=said.device)
         return said, said.new_full((len(said), 19), -torch.inf).scatter(1, places, said)
 
-# %% ../nbs/63_adding.ipynb #ae0dca9d
+# %% ../nbs/63_adding.ipynb #4cff4a46
 class LearnedAdder(nn.Module):
     "Addition is learned: a linear layer from the probabilities of the digit and the one-hot number to the 19 sums."
     def __init__(self,
