@@ -63,10 +63,10 @@ def predict_sums(
     digits:Digits, # What to look at
 )->pd.DataFrame: # A row per digit: `digit`, `number`, `sum`, `said_digit`, `said_sum`; the last as the model gives it
     "What an adder says of digits, each with the number that it always has."
-    model.eval()
+    device = next(model.eval().parameters()).device
     columns, parts = ['digit', 'number', 'sum', 'said_digit', 'said_sum'], []
     for xb, numbers, labels, sums in AddingBatches(digits, 500):
-        said, added = model(xb, numbers)
+        said, added = [answer.cpu() for answer in model(xb.to(device), numbers.to(device))]
         answers = [said.argmax(1), added if added.ndim == 1 else added.argmax(1)]
         parts.append(pd.DataFrame(dict(zip(columns, [labels, numbers, sums, *answers]))))
     return pd.concat(parts, ignore_index=True)

@@ -62,10 +62,12 @@ class MeanWeights(fv.Callback):
     def before_validate(self): self.trained, self.learn.model = self.learn.model, self.mean.eval()
     def after_validate(self): self.learn.model = self.trained
 
-# %% ../nbs/62_ladder.ipynb #bd62defa
+# %% ../nbs/62_ladder.ipynb #6bc1e7bc
 class Distill(fv.Callback):
     "Half of the loss is how far the answer is from what trained networks say (Hinton, Vinyals and Dean 2015)."
-    def __init__(self, teachers, heat=4): self.teachers, self.heat = teachers, heat
+    def __init__(self, teachers, heat=4): self.teachers, self.heat = nn.ModuleList(teachers), heat
+
+    def before_fit(self): self.teachers.to(next(self.learn.model.parameters()).device)
 
     def after_loss(self):
         if not self.training: return
@@ -126,15 +128,15 @@ class _Epochs(fv.Callback):
         with atomic_write(self.path) as f: torch.save(state, f)
         self.tell(f"train {self.rows[-1]['train']:.2f}, valid {self.rows[-1]['valid']:.2f}")
 
-# %% ../nbs/62_ladder.ipynb #2ad62f9d
+# %% ../nbs/62_ladder.ipynb #74cee780
 @torch.no_grad()
 def predict_digits(
     model:nn.Module, # `(B,1,28,28)` to logits
     digits:Digits, # What to look at
 )->Tensor: # Probabilities, `(N,10)`
     "What a network says of all digits."
-    model.eval()
-    return torch.cat([F.softmax(model(xb), 1) for xb, _ in Batches(digits, 500)])
+    device = next(model.eval().parameters()).device
+    return torch.cat([F.softmax(model(xb.to(device)), 1).cpu() for xb, _ in Batches(digits, 500)])
 
 # %% ../nbs/62_ladder.ipynb #5944c0e0
 def _fit(learn, rung, n_done):
@@ -259,12 +261,15 @@ def ladder_table(
     place = {name: i for i, name in enumerate(RUNGS)}
     return pd.DataFrame(sorted(rows, key=lambda row: (place.get(row['rung'], len(place)), row['seed'], row['run'])))
 
-# %% ../nbs/62_ladder.ipynb #56d5a0eb
+# %% ../nbs/62_ladder.ipynb #09410014
 def _print_rungs():
     for rung in RUNGS.values(): print(f'{rung.name:10} {rung.course:7} {rung.params:>9,} parameters  {rung.change}')
 
 def _climb(names, seeds, data, out):
     "Train what is not done and not being trained; then the table."
+    n_done = sum((_folder(out, _settings(get_rung(name), seed, data))/'run.json').exists()
+                 for name, seed in product(names, range(seeds)))
+    print(f'{len(names)*seeds - n_done} of {len(names)*seeds} runs to do', flush=True)
     for name, seed in product(names, range(seeds)):
         try: print(f'{name}, seed {seed}: {train_rung(name, seed, data, out)}', flush=True)
         except RuntimeError as e: print(f'{name}, seed {seed}: {e}', flush=True)
