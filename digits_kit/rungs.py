@@ -79,15 +79,17 @@ class Rung(NamedTuple):
     mean:bool=False # Whether the running mean of the weights is what is kept
     teacher:str='' # Rung whose trained networks also teach (Hinton et al. 2015); empty = none
 
-# %% ../nbs/61_rungs.ipynb #496b98f4
+# %% ../nbs/61_rungs.ipynb #6dc5f514
 _STEP0 = '3x32p R 3x64p R M 3x128p R 3x256p R M 3x512 R 3x1024 R 3x10'
 _FIRST = '3x{} {d} 3x{} {d} 3x{} {d} M 1x8 R 3x{} {d} 3x{} {d} 3x{} {d} 1x10 R '
 _LIGHT = _FIRST.format(8, 16, 16, 16, 16, 16, d='{d}')
 _FIELD = '3x16 RBS 3x18 RBS M 1x12 R 3x18 RBS 3x20 RBS 3x22 RBS 1x10 G'
 _STEP4 = '3x8 BRD 3x16 BRD M 1x8 BRD 3x10 BRD 3x16 BRD 3x16 BRD G 1x10'
 _THIRD = '3x8p RB 3x16p RB M D 3x32p RB 3x32p RB M D 7x10 B F10'
+_PLAIN = '3x10 BR 3x16 BR M 1x10 BR 3x14 BR 3x16 BR 3x16 BR G F10'
+_TINY = '3x10 BR s14 BR M s20 BR s28 BR s28 BR G F10'
 
-# %% ../nbs/61_rungs.ipynb #f1398b8f
+# %% ../nbs/61_rungs.ipynb #100d6c50
 RUNGS = {rung.name: rung for rung in [
     Rung('setup', 'first', 'a net that works', _STEP0, 6_379_786, '99.24', bias=True, epochs=2),
     Rung('skeleton', 'first', 'the layout', _FIRST.format(16, 32, 64, 16, 32, 64, d='R') + '5x10', 51_028, '98.90'),
@@ -123,12 +125,16 @@ RUNGS = {rung.name: rung for rung in [
     Rung('average', 'third', 'average in place of 7×7',
          '3x10p RBS 3x16p RBS M 1x8 RBS 3x16p RBS 3x16p RBS 3x16p RBS M 1x8 RBS 3x10 RBS 3x16 RBS 1x10 G', 10_224,
          '99.45', '99.32 99.41 99.38', .05, True, 16, 20),
-    Rung('plain', 'beyond', 'plain convolutions, under 8,000',
-         '3x10 BR 3x16 BR M 1x10 BR 3x14 BR 3x16 BR 3x16 BR G F10', 7_604, lr=.1, wd=1e-3, cycle=True, tfms='affine'),
+    Rung('plain', 'beyond', 'plain convolutions, under 8,000', _PLAIN, 7_604, lr=.1, wd=1e-3, cycle=True,
+         tfms='affine'),
+    Rung('taught', 'beyond', 'three teachers of its own kind', _PLAIN, 7_604, lr=.1, wd=1e-3, cycle=True, tfms='affine',
+         teacher='plain'),
     Rung('separable', 'beyond', 'separable convolutions', '3x12 BR s16 BR M s24 BR s32 BR s32 BR G F10', 3_794, lr=.01,
          opt='Adam', wd=.01, cycle=True, tfms='affine'),
-    Rung('tiny', 'beyond', 'under 3,000', '3x10 BR s14 BR M s20 BR s28 BR s28 BR G F10', 2_992, lr=.01,
-         opt='Adam', wd=.01, cycle=True, tfms='affine', mean=True),
+    Rung('tiny', 'beyond', 'under 3,000', _TINY, 2_992, lr=.01, opt='Adam', wd=.01, cycle=True, tfms='affine',
+         mean=True),
+    Rung('tiny_taught', 'beyond', 'under 3,000, three teachers', _TINY, 2_992, lr=.01, opt='Adam', wd=.01, cycle=True,
+         tfms='affine', mean=True, teacher='plain'),
 ]}
 
 # %% ../nbs/61_rungs.ipynb #36baed98
