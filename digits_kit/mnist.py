@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Digits', 'Mnist', 'read_idx', 'get_mnist', 'get_small_digits', 'move_digits', 'jitter_digits', 'Batches',
-           'get_digit_dls', 'show_digits']
+           'get_digit_dls']
 
-# %% ../nbs/60_mnist.ipynb #271da102
+# %% ../nbs/60_mnist.ipynb #f19d0122
 import gzip
 import hashlib
 import math
@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from fastai.data.external import URLs, untar_data
 from fastai.vision.all import DataLoaders
-from matplotlib import pyplot as plt
 from PIL import Image
 from torch import Tensor
 
@@ -193,18 +192,3 @@ def get_digit_dls(
 )->DataLoaders: # train and valid, on the CPU
     "The loaders of a fastai `Learner` without files, workers and copies."
     return DataLoaders(Batches(data.train, bs, True, tfms), Batches(data.valid, 500))
-
-# %% ../nbs/60_mnist.ipynb #0e90981c
-def show_digits(
-    images:Tensor, # `(N,28,28)`, bytes, or `(N,1,28,28)` of any range
-    titles:Sequence|None=None, # One for each; None = no titles
-    cols:int=10, # In a row
-)->np.ndarray: # The axes
-    "Digits side by side, dark ink on light paper."
-    rows = math.ceil(len(images)/cols)
-    _, axes = plt.subplots(rows, cols, figsize=(cols, rows*(1.25 if titles is not None else 1)), squeeze=False)
-    for ax in axes.flat: ax.axis('off')
-    for i, (ax, img) in enumerate(zip(axes.flat, images)):
-        ax.imshow(img.squeeze(), cmap='gray_r')
-        if titles is not None: ax.set_title(titles[i], fontsize=9)
-    return axes
