@@ -261,9 +261,9 @@ def ladder_table(
     place = {name: i for i, name in enumerate(RUNGS)}
     return pd.DataFrame(sorted(rows, key=lambda row: (place.get(row['rung'], len(place)), row['seed'], row['run'])))
 
-# %% ../nbs/62_ladder.ipynb #09410014
+# %% ../nbs/62_ladder.ipynb #ca06a6d7
 def _print_rungs():
-    for rung in RUNGS.values(): print(f'{rung.name:10} {rung.course:7} {rung.params:>9,} parameters  {rung.change}')
+    for rung in RUNGS.values(): print(f'{rung.name:12} {rung.course:7} {rung.params:>9,} parameters  {rung.change}')
 
 def _climb(names, seeds, data, out):
     "Train what is not done and not being trained; then the table."
