@@ -133,8 +133,8 @@ def _compare(value, rounded, known):
     "What a typed number should be; None = it is right, or like nothing known."
     off = {what: abs(value - abs(there)) for what, there in known.items()}
     if min(off.values()) <= rounded + 1e-6: return None
-    near = min(off, key=off.get)
-    return near if off[near] < 3 and value > 40 else None
+    near = min((what for what in off if not re.match('lower end|upper end|from', what)), key=off.get)
+    return near if off[near] < 3 else None
 
 def read_numbers(
     nb:nbformat.NotebookNode, # From `read_notebook`
