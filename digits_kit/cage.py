@@ -164,10 +164,10 @@ def _execute(client, nb, env):
 
 def run_caged(
     notebook:str|Path, # File of the notebook
-    folder:str|Path|None=None, # What it may write in, with the notebook somewhere in it; None = its own folder
     limits:Limits=Limits(), # How much it may use
     readable:dict[str,str|Path]|None=None, # What it may read beside, by the absolute path inside; None = nothing
     env:dict[str,str]|None=None, # Environment variables inside; None = none of its own
+    folder:str|Path|None=None, # What it may write in, with the notebook somewhere in it; None = its own folder
 )->Caged: # With outputs, and the reason why it did not come to its end
     "Run a notebook's cells as nbdev_test does, in a cage, up to the first that fails."
     path = Path(notebook).resolve()
