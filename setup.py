@@ -23,7 +23,7 @@ setup(
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Education', 'Intended Audience :: Science/Research',
                  *(f'Programming Language :: Python :: {version}' for version in ('3', '3.11', '3.12', '3.13'))],  # tried
     packages=find_packages(include=['digits_kit', 'digits_kit.*']),
-    package_data={'digits_kit': ['static/*.js', 'static/*.css', 'weights/*.safetensors', 'archs.csv']},
+    package_data={'digits_kit': ['static/*.js', 'static/*.css', 'weights/*.safetensors', 'archs.csv', 'rubric.toml']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},
