@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pandas as pd
 from fastcore.script import call_parse
 from safetensors import SafetensorError, safe_open
 
 import digits_kit
-from .files import Finding, as_command, data_dir, named_folder, project_dir, runs_dir
+from .files import Finding, as_command, atomic_write, data_dir, named_folder, project_dir, runs_dir
 from .folder import is_image
 from .notebooks import read_notebook, run_notebook
 
@@ -152,12 +153,26 @@ def _set_places(data, out):
     for name in ['DIGITS_RUNS', 'DIGITS_DATA', 'DIGITS_WEIGHTS', 'DIGITS_CACHE']:
         if folder := given.get(name) or named_folder(name): os.environ[name] = str(folder)
 
+# %% ../nbs/50_handin.ipynb #21e3adc8
+def _run_names(): return {path.parent.name for path in runs_dir().glob('*/run.json')}
+
+def _pack(done, before):
+    "A zip of the notebook and of the runs that were not there `before`."
+    path = done.notebook.with_suffix('.zip')
+    with atomic_write(path) as f, ZipFile(f, 'w', ZIP_DEFLATED) as archive:
+        archive.write(done.notebook, done.notebook.name)
+        for name in sorted(_run_names() - before):
+            for file in ('run.json', 'model.safetensors', 'predictions.csv'):
+                if (runs_dir()/name/file).is_file(): archive.write(runs_dir()/name/file, f'runs/{name}/{file}')
+    return path
+
 # %% ../nbs/50_handin.ipynb #634a99d4
 @call_parse
 def digits_a5(
     data:str='', # Folder with train, valid and production; empty = DIGITS_DATA, else data/, else the drawn sample
     out:str='', # Folder for the runs, the executed notebook and its page; empty = DIGITS_RUNS, else runs/
     notebook:str='', # Notebook to run; empty = a5-model-improvement.ipynb of the project
+    handin:bool=False, # Also pack the notebook and its runs into a zip to hand in
 ):
     "Run the a5 notebook from the first photo to the conclusion, and write it with its results."
     began = time.perf_counter()
@@ -165,8 +180,10 @@ def digits_a5(
         _set_places(data, out)
         path = Path(notebook or _find_a5()).expanduser().resolve()
         print(f'Running {path}\n(two to four minutes on a laptop, with a thousand photos ten; Ctrl-C stops it, earlier runs stay as they are)', flush=True)
+        before = _run_names()
         done = run_notebook(path, os.environ['DIGITS_RUNS'])
-    written = '\n  '.join(str(path) for path in (done.notebook, done.page) if path)
+        packed = _pack(done, before) if handin and not done.error else None
+    written = '\n  '.join(str(path) for path in (done.notebook, done.page, packed) if path)
     print(f'\n{_shown_table(done.nb)}\n{time.perf_counter() - began:.0f} s. Written:\n  {written}', flush=True)
     if not done.error: return
     print(f'\ndigits_a5: a cell failed: {done.error}\nThe cell and the error stand in the notebook above.', file=sys.stderr)
