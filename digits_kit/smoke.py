@@ -64,7 +64,7 @@ def smoke_names()->dict: # Functions by the names they stand in for
           'accuracies in production come from the runs that were handed in.')
     return {'find_root': wraps(find_root)(lambda root=None: find_root(_here(root))),
             'get_dls': wraps(get_dls)(lambda root=None, **kwargs: get_dls(_here(root), **kwargs)),
-            'find_lr': wraps(find_lr)(lambda learn, num_it=100: find_lr(learn, 20)),
+            'find_lr': wraps(find_lr)(lambda learn, num_it=100: 2e-3),
             'fine_tune': wraps(fine_tune)(_fine_tune), 'merge_digits': wraps(merge_digits)(_merge),
             'evaluate': wraps(evaluate)(lambda run, *args, **kwargs: read_predictions(run) if _is_handed(run) else evaluate(run, *args, **kwargs)),
             'compare': wraps(compare)(_compare)}
