@@ -3,8 +3,11 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import stat
 import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -139,3 +142,44 @@ def test_thirty(tmp_path):
     assert state(tmp_path/'class') | state(tmp_path/'hidden') | state(tmp_path/'home') == before
     assert not list(tmp_path.rglob('mine.txt')) and not list(tmp_path.rglob('climbed.txt')) and not (tmp_path/'harmed').exists()
     assert not [o for o in psutil.process_iter(['cmdline']) if '/handin' in (o.info['cmdline'] or [])]
+
+
+def test_goes_on_after_a_kill(tmp_path):
+    for i in range(4): write(tmp_path/'class'/f'student{i}', f'print({i})', '1/0' if i == 2 else '')
+    command = [sys.executable, '-c', 'from digits_kit.regrading import digits_regrade; digits_regrade()', str(tmp_path/'class'), '--jobs', '1']
+    subprocess.run([*command, '--out', str(tmp_path/'whole')], check=True, capture_output=True)
+    killed = subprocess.Popen([*command, '--out', str(tmp_path/'killed')], start_new_session=True, stdout=subprocess.DEVNULL)
+    while not (tmp_path/'killed'/'student1'/'row.json').exists(): time.sleep(.05)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = (tmp_path/'killed'/'student0'/'row.json').stat().st_mtime_ns
+    subprocess.run([*command, '--out', str(tmp_path/'killed')], check=True, capture_output=True)
+    assert (tmp_path/'killed'/'student0'/'row.json').stat().st_mtime_ns == done
+    for name in ('grades.csv', 'checks.csv', 'similar.csv'):
+        assert (tmp_path/'killed'/name).read_bytes() == (tmp_path/'whole'/name).read_bytes()
+
+
+OLD = {
+    'colab': [('markdown', '# 1. Introduction\nWe took pictures of our hands.'), ('code', '!pip install -Uqq fastbook\nimport fastbook'),
+              ('code', "from google.colab import drive\ndrive.mount('/content/gdrive')"),
+              ('markdown', '# 2. Model training and Results'), ('code', 'learn = cnn_learner(dls, resnet18, metrics=error_rate)')],
+    'windows': [('markdown', '## Introduction'), ('code', "path = Path(r'C:\\Users\\me\\digits')\npath.ls()"), ('markdown', '## 2. Model Code')],
+    'prose': [('markdown', '# Model improvement'), ('markdown', '**2. Model training and Results**\n\nSee the picture.\n\n![](acc.png)'),
+              ('markdown', '# Reflection\nIt was hard.')],
+}
+
+
+def test_old_notebooks(tmp_path):
+    "Notebooks of earlier years, saved by Colab without cell ids, in format 4.0."
+    (tmp_path/'class').mkdir()
+    for name, cells in OLD.items():
+        cells = [{'cell_type': kind, 'metadata': {'id': 'x'}, 'source': source} | ({'outputs': [], 'execution_count': None} if kind == 'code' else {})
+                 for kind, source in cells]
+        nb = {'nbformat': 4, 'nbformat_minor': 0, 'metadata': {'colab': {}, 'kernelspec': {'name': 'python3', 'display_name': 'Python 3'}}, 'cells': cells}
+        (tmp_path/'class'/f'{name}.ipynb').write_text(json.dumps(nb))
+    made = regrade(tmp_path/'class', tmp_path/'graded', limits=Limits(seconds=60))
+    grades, problems = made.grades.set_index('file'), made.checks[made.checks.verdict == 'problem'].groupby('file').what.agg(list)
+    assert grades.runs.tolist() == [False, True, False]  # colab, prose, windows
+    assert 'Section Introduction' in problems['colab.ipynb'] and 'Section Summary and conclusion' in problems['colab.ipynb']
+    assert made.checks[made.checks.file == 'colab.ipynb'].set_index('what').todo['Section Model training and results'].startswith('Write at least')
+    assert all((tmp_path/'graded'/f'{name}.ipynb'/'report.html').stat().st_size > 1000 for name in OLD)
