@@ -36,7 +36,6 @@ from .data import find_root, get_dls
 from .features import get_features, label_suspects, out_of_fold
 from .files import runs_dir
 from .folder import read_manifest, sort_labels
-from .handin import check_handin
 from .heads import (as_cam_model, compare_heads, fit_head, get_head, learning_curve, open_head,
                               plot_learning_curve, show_hard, take_photos, write_head)
 from .interpretation import cam, grad_cam, overlay, show_cams
@@ -49,6 +48,7 @@ from .networks import (ResidualBlock, SeparableConv, conv_layer, plain_cnn, smal
 from .photos import open_photo
 from .predictions import evaluate, predict, read_predictions, results_table
 from .pretraining import pretrain
+from .reading import check_handin
 from .recipes import RECIPE, RandomRoom, get_few_tfms, train_few
 from .review import Review
 from .sample import draw_folder, get_sample

@@ -24,7 +24,7 @@ from .cage import Caged, Limits, run_caged, run_walled
 from .files import Finding, atomic_write, cache_dir
 from .folder import is_image
 from .notebooks import read_notebook
-from .reading import read_code, read_left_out, read_numbers, read_records, read_sections
+from .reading import read_author, read_code, read_left_out, read_numbers, read_records, read_sections
 from .scores import wilson
 from .submissions import Submission, take_in
 
@@ -208,7 +208,7 @@ def grade(
         findings = [*taken.findings, *findings, *look_at_history(taken.folder), *look_at_files(taken.folder)]
         done, text = None, ''
         if nb:
-            findings += [*read_sections(nb), *read_code(nb), *read_left_out(nb), *read_numbers(nb, read_records(runs)),
+            findings += [read_author(nb), *read_sections(nb), *read_code(nb), *read_left_out(nb), *read_numbers(nb, read_records(runs)),
                          *look_at_kit(nb, taken.folder)]
             text = '\n'.join(cell.source for cell in nb.cells)
         about_model, seen = _look_at_models(runs, production, limits)
