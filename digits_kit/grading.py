@@ -6,12 +6,10 @@
 __all__ = ['try_models', 'look_at_history', 'look_at_kit', 'look_at_files', 'read_rubric', 'count_points', 'Graded', 'grade']
 
 # %% ../nbs/54_grading.ipynb #7e6b8451
-import json
 import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +19,12 @@ import pandas as pd
 
 import digits_kit
 from .cage import Caged, Limits, run_caged, run_walled
-from .files import Finding, atomic_write, cache_dir
+from .files import Finding, cache_dir
 from .folder import is_image
 from .notebooks import read_notebook
 from .reading import read_author, read_code, read_left_out, read_numbers, read_records, read_sections
 from .scores import wilson
-from .submissions import Submission, take_in
+from .submissions import take_in
 
 # %% ../nbs/54_grading.ipynb #c919ab68
 def _look_at_run(done, nb):

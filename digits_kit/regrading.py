@@ -9,7 +9,6 @@ __all__ = ['find_similar', 'Regraded', 'regrade', 'digits_regrade']
 import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from .cage import Limits, what_holds
-from .files import Finding, as_command, atomic_write, progress
+from .files import as_command, atomic_write, progress
 from .grading import grade, read_rubric
 from .submissions import find_submissions
 

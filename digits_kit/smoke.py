@@ -6,7 +6,6 @@
 __all__ = ['find_handed', 'smoke_names']
 
 # %% ../nbs/57_smoke.ipynb #21ca7066
-import os
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,6 @@ from .data import find_root, get_dls
 from .files import named_folder
 from .merge import merge_digits
 from .predictions import evaluate, read_predictions
-from .sample import get_sample
 from .scores import compare
 from .training import find_lr, fine_tune, read_run
 
