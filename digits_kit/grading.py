@@ -27,7 +27,7 @@ from .scores import wilson
 from .submissions import take_in
 
 # %% ../nbs/54_grading.ipynb #c919ab68
-def _look_at_run(done, nb):
+def _look_at_run(done):
     "Whether a notebook came to its end."
     what = 'Runs to its end'
     if not done.reason: return Finding(what)
@@ -211,7 +211,7 @@ def grade(
             text = '\n'.join(cell.source for cell in nb.cells)
         about_model, seen = _look_at_models(runs, production, limits)
         if nb: done = _run(taken, limits)
-        findings += [about_model, *([_look_at_run(done, nb)] if done else [Finding('Runs to its end', 'problem')])]
+        findings += [about_model, *([_look_at_run(done)] if done else [])]
     points, ask = count_points(findings, rubric or read_rubric())
     problems = [o.what for o in findings if o.verdict == 'problem']
     row = {'name': taken.name, 'points': points, 'problems': len(problems), 'ask': len(ask), 'runs': bool(done and not done.reason),

@@ -12,10 +12,13 @@ import zipfile
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 
+from digits_kit.architectures import write_model
 from digits_kit.cage import Limits
+from digits_kit.models import build_model
 from digits_kit.regrading import regrade
 from digits_kit.sample import draw_folder
 
@@ -99,14 +102,8 @@ def make_class(root):
     nb.cells[0].source += ' On valid it was 94.6 %.'
     nbformat.write(nb, root/'class'/'wrong_numbers'/'a5.ipynb')
     clone = write(root/'class'/'committed', '1')
-    def git(*words):
-        subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *words], cwd=clone, check=True, capture_output=True)
-    git('init', '-q')
-    (clone/'one.jpg').write_bytes(b'x')
-    git('add', '-A')
-    git('commit', '-qm', 'all')
-    git('rm', '-q', 'one.jpg')
-    git('commit', '-qm', 'without')
+    git(clone, 'init', '-q')
+    put('one.jpg', keep=False)(clone)
 
 
 def state(folder): return {path: path.lstat()[6:9:2] for path in folder.rglob('*')}
@@ -183,3 +180,117 @@ def test_old_notebooks(tmp_path):
     assert 'Section Introduction' in problems['colab.ipynb'] and 'Section Summary and conclusion' in problems['colab.ipynb']
     assert made.checks[made.checks.file == 'colab.ipynb'].set_index('what').todo['Section Model training and results'].startswith('Write at least')
     assert all((tmp_path/'graded'/f'{name}.ipynb'/'report.html').stat().st_size > 1000 for name in OLD)
+
+
+def exemplary(folder, model):
+    "A hand-in with nothing to complain of."
+    text = [f'{title}\n{WORDS}' for title in ('## Introduction', '## Model training and results', '## Summary and conclusion', '## Reflection')]
+    text[2] += ' In production it was 83 %, before 61 %.'
+    cells = [nbformat.v4.new_markdown_cell('# a5\nAda, group 3'), *map(nbformat.v4.new_markdown_cell, text)]
+    cells.insert(3, nbformat.v4.new_code_cell("print('find_lr', 'fine_tune', 'evaluate')"))
+    folder.mkdir(parents=True)
+    for name, right in (('20261201-a3', 61), ('20261202-a5', 83)):
+        (folder/'runs'/name).mkdir(parents=True)
+        (folder/'runs'/name/'run.json').write_text(json.dumps({'name': name[9:], 'kept': {'accuracy': right/100}}))
+        rows = 'one,one\n'*right + 'one,two\n'*(100 - right)
+        (folder/'runs'/name/'predictions.csv').write_text('actual,predicted\n' + rows)
+        shutil.copy(model, folder/'runs'/name/'model.safetensors')
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder/'a5.ipynb')
+    git(folder, 'init', '-q')
+    commit(folder)
+    return folder
+
+
+def git(folder, *words): subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *words], cwd=folder, check=True, capture_output=True)
+
+
+def commit(folder):
+    git(folder, 'add', '-A')
+    git(folder, 'commit', '-qm', 'all')
+
+
+def change(number, source):
+    "Another text for a cell."
+    def fault(folder):
+        nb = nbformat.read(folder/'a5.ipynb', 4)
+        nb.cells[number].source = source(nb.cells[number].source)
+        nbformat.write(nb, folder/'a5.ipynb')
+    return fault
+
+
+def drop(number):
+    "Without a cell."
+    def fault(folder):
+        nb = nbformat.read(folder/'a5.ipynb', 4)
+        del nb.cells[number]
+        nbformat.write(nb, folder/'a5.ipynb')
+    return fault
+
+
+def swap(folder):
+    "The reflection before the conclusion."
+    nb = nbformat.read(folder/'a5.ipynb', 4)
+    nb.cells[4], nb.cells[5] = nb.cells[5], nb.cells[4]
+    nbformat.write(nb, folder/'a5.ipynb')
+
+
+def put(name, content=b'x', keep=True, committed=True):
+    "Another file, which may be taken away again."
+    def fault(folder):
+        (folder/name).parent.mkdir(exist_ok=True)
+        (folder/name).write_bytes(content)
+        if committed: commit(folder)
+        if not keep:
+            (folder/name).unlink()
+            commit(folder)
+    return fault
+
+
+def code(source): return change(3, lambda text: f'{text}\n{source}')
+
+
+MODEL = 'runs/20261202-a5/model.safetensors'
+FAULTS = {
+    'no name': (change(0, lambda text: '# a5\n[replace: your name, group and date]'), 'Name at the top'),
+    'no introduction': (drop(1), 'Section Introduction'),
+    'no reflection': (drop(5), 'Section Reflection'),
+    'template in the results': (change(2, lambda text: text + '[replace: your results]'), 'Section Model training and results'),
+    'short summary': (change(4, lambda text: '## Summary and conclusion\nIt went well, I took new photos.'), 'Section Summary and conclusion'),
+    'order': (swap, 'Order of the sections'),
+    'another number': (change(4, lambda text: text.replace('83 %', '85 %')), 'Numbers in the text'),
+    'a number of another run': (change(5, lambda text: text + ' We had 62.5 % before.'), 'Numbers in the text'),
+    'left out': (change(3, lambda text: f'#| eval: false\n{text}'), 'All code is run'),
+    'a photo': (put('me.jpg'), 'No photos in the repository'),
+    'a photo taken back': (put('nbs/me.HEIC', keep=False), 'No photos in the repository'),
+    'a video': (put('hand.mp4'), 'No photos in the repository'),
+    'a pickle': (put('model.pkl', committed=False), 'No pickles'),
+    'a patched kit': (code('import digits_kit.scores\ndigits_kit.scores.wilson = len'), 'The kit as it is'),
+    'its own check': (code('def check_handin(runs): pass'), 'The kit as it is'),
+    'a cell that fails': (code('1/0'), 'Runs to its end'),
+    'an early end': (code('import os; os._exit(0)'), 'Runs to its end'),
+    'a file that is not there': (code("open('labels.csv')"), 'Runs to its end'),
+    'half a model': (put(MODEL, b'half', committed=False), 'Model on hidden photos'),
+    'two notebooks': (lambda folder: shutil.copy(folder/'a5.ipynb', folder/'a5-old.ipynb'), 'Notebook'),
+    'no notebook any more': (put('a5.ipynb', b'{'), 'Notebook can be read'),
+}
+
+
+@pytest.mark.skipif(not shutil.which('bwrap'), reason='without bubblewrap there are no walls')
+def test_one_fault_each(tmp_path, monkeypatch):
+    "What is right passes every check; with one fault, the one check fails that names it."
+    from digits_kit import grading
+    model = build_model(['five', 'four', 'one', 'three', 'two'], pretrained='hands')
+    write_model(model, tmp_path/'model.safetensors')
+    hidden = draw_folder(tmp_path/'hidden', 0, 0, 2, seed=5, difficulty=.2)/'production'
+    whole = grading.grade(exemplary(tmp_path/'whole', tmp_path/'model.safetensors'), hidden)
+    assert [o.what for o in whole.findings if o.verdict != 'ok'] == []
+    assert whole.row['points'] == sum(grading.read_rubric().values())
+    preds, run, tries = pd.DataFrame({'actual': ['one'], 'predicted': ['one']}), grading._run, grading.try_models
+    for name, (fault, what) in FAULTS.items():
+        folder = exemplary(tmp_path/name, tmp_path/'model.safetensors')
+        fault(folder)
+        # what this fault cannot change is not done again
+        monkeypatch.setattr(grading, '_run', run if what == 'Runs to its end' else lambda *o: whole.done)
+        monkeypatch.setattr(grading, 'try_models', tries if 'Model on' in what else lambda *o: [(preds, '')])
+        found = [o.what for o in grading.grade(folder, hidden).findings if o.verdict == 'problem']
+        assert found == [what], (name, found)
