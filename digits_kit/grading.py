@@ -22,7 +22,7 @@ from .cage import Caged, Limits, run_caged, run_walled
 from .files import Finding, cache_dir
 from .folder import is_image
 from .notebooks import read_notebook
-from .reading import read_author, read_code, read_left_out, read_numbers, read_records, read_sections
+from .reading import read_all
 from .scores import wilson
 from .submissions import take_in
 
@@ -65,7 +65,8 @@ def try_models(
         for i, path in enumerate(models):
             if path.stat().st_size < _LARGEST: shutil.copyfile(path, folder/f'{i}.safetensors')
         nbformat.write(_trial_notebook(len(models)), folder/'trial.ipynb')
-        done = run_caged(folder/'trial.ipynb', limits, {'/production': Path(production).resolve()}, {'DIGITS_CACHE': '/tmp/cache'})
+        photos = {'/production': Path(production).resolve()}
+        done = run_caged(folder/'trial.ipynb', limits, photos, {'DIGITS_CACHE': '/tmp/cache'})
         return [_outcome(folder/f'{i}', done) for i in range(len(models))]
 
 def _outcome(stem, done):
@@ -94,14 +95,16 @@ def _claim(run):
 def _look_at_models(runs, production, limits):
     "A finding on the last model that came along, and what was measured."
     what, runs = 'Model on hidden photos', [run for run in runs if (run/'model.safetensors').is_file()]
-    if not runs: return Finding(what, 'problem', todo='Hand in the runs: the folders with run.json and model.safetensors.'), {}
+    missing = 'Hand in the runs: the folders with run.json and model.safetensors.'
+    if not runs: return Finding(what, 'problem', todo=missing), {}
     if production is None: return Finding(what, 'note', todo='No hidden photos were given.'), {}
     (preds, why), claim = try_models([runs[-1]/'model.safetensors'], production, limits)[0], _claim(runs[-1])
     if preds is None: return Finding(what, 'problem', runs[-1].name, f'It cannot be used: {why}.'), {}
     seen = _share(preds)
-    said = f"{what}: {seen['accuracy']} % ({seen['low']} to {seen['high']})" + (f", the records claim {claim['accuracy']} %" if claim else '')
-    if claim and claim['low'] > seen['high']: return Finding(said, 'note', runs[-1].name, 'Ask how the production photos were taken.'), seen
-    return Finding(said, where=runs[-1].name), seen
+    said = f"{what}: {seen['accuracy']} % ({seen['low']} to {seen['high']})"
+    said += f", the records claim {claim['accuracy']} %" if claim else ''
+    if not claim or claim['low'] <= seen['high']: return Finding(said, where=runs[-1].name), seen
+    return Finding(said, 'note', runs[-1].name, 'Ask how the production photos were taken.'), seen
 
 # %% ../nbs/54_grading.ipynb #c46da037
 _UNWANTED = ('.mp4', '.mov', '.avi', '.webm', '.pkl', '.pickle', '.pth', '.pt')
@@ -112,7 +115,8 @@ def look_at_history(
     "Whether photos, videos or pickles are in a repository, or were once."
     what = 'No photos in the repository'
     if not (folder/'.git').is_dir(): return [Finding(what, 'note', todo='It was handed in without its history.')]
-    said = run_walled(['git', '-c', 'safe.directory=*', 'log', '--all', '--name-only', '--pretty=format:', '-z'], folder)
+    words = ['-c', 'safe.directory=*', 'log', '--all', '--name-only', '--pretty=format:', '-z']
+    said = run_walled(['git', *words], folder)
     if said is None: return [Finding(what, 'note', todo='The history cannot be read here.')]
     names = {name.strip('\n') for name in said.split('\0')}
     found = sorted(name for name in names if is_image(name) or name.lower().endswith(_UNWANTED))
@@ -131,7 +135,8 @@ def look_at_kit(
     "Whether the kit was changed, by the notebook or in a copy that came along."
     what = 'The kit as it is'
     patched = [i for i, cell in enumerate(nb.cells, 1) if cell.cell_type == 'code' and _PATCHED.search(cell.source)]
-    if patched: return [Finding(what, 'problem', f'cell {patched[0]}', 'It puts something else in the place of a function of the kit.')]
+    todo = 'It puts something else in the place of a function of the kit.'
+    if patched: return [Finding(what, 'problem', f'cell {patched[0]}', todo)]
     ours = {path.name: path.read_bytes() for path in Path(digits_kit.__file__).parent.glob('*.py')}
     others = [path for path in sorted(folder.rglob('digits_kit/*.py')) if path.read_bytes() != ours.get(path.name)]
     if not others: return [Finding(what)]
@@ -156,7 +161,8 @@ def read_rubric(
     path = Path(path) if path else files('digits_kit')/'rubric.toml'
     try: points = dict(tomllib.loads(path.read_text(encoding='utf-8'))['points'])
     except (ValueError, KeyError, TypeError) as e:  # no TOML, no [points], or points that are no table
-        raise ValueError(f"{path} must be a TOML file with a table [points] ({type(e).__name__}: {e}). Begin with the kit's own.") from e
+        raise ValueError(f"{path} must be a TOML file with a table [points] ({type(e).__name__}: {e}). "
+                         "Begin with the kit's own.") from e
     wrong = {name: value for name, value in points.items() if not isinstance(value, (int, float)) or value < 0}
     if wrong: raise ValueError(f"{path}: points must be numbers of 0 or more, got {wrong}.")
     return points
@@ -206,14 +212,14 @@ def grade(
         findings = [*taken.findings, *findings, *look_at_history(taken.folder), *look_at_files(taken.folder)]
         done, text = None, ''
         if nb:
-            findings += [read_author(nb), *read_sections(nb), *read_code(nb), *read_left_out(nb), *read_numbers(nb, read_records(runs)),
-                         *look_at_kit(nb, taken.folder)]
+            findings += [*read_all(nb, runs), *look_at_kit(nb, taken.folder)]
             text = '\n'.join(cell.source for cell in nb.cells)
         about_model, seen = _look_at_models(runs, production, limits)
         if nb: done = _run(taken, limits)
         findings += [about_model, *([_look_at_run(done)] if done else [])]
     points, ask = count_points(findings, rubric or read_rubric())
     problems = [o.what for o in findings if o.verdict == 'problem']
-    row = {'name': taken.name, 'points': points, 'problems': len(problems), 'ask': len(ask), 'runs': bool(done and not done.reason),
-           'why': done.reason if done else 'there is no notebook to run', 'cells': done.cells if done else 0, **seen}
+    row = {'name': taken.name, 'points': points, 'problems': len(problems), 'ask': len(ask),
+           'runs': bool(done and not done.reason), 'why': done.reason if done else 'there is no notebook to run',
+           'cells': done.cells if done else 0, **seen}
     return Graded(row, findings, done, text)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SECTIONS', 'find_sections', 'read_author', 'read_sections', 'read_code', 'read_left_out', 'read_records',
-           'read_numbers', 'check_handin']
+           'read_numbers', 'read_all', 'check_handin']
 
 # %% ../nbs/53_reading.ipynb #9cc5787e
 import os
@@ -32,40 +32,39 @@ def _section_of(heading):
     return next((name for name, words in SECTIONS.items() if re.search(words, text)), '')
 
 def _headings(nb):
-    "Cell number, level and text of each heading."
-    found = []
-    for i, cell in enumerate(nb.cells, 1):
-        if cell.cell_type != 'markdown': continue
-        found += [(i, len(marks), text.strip()) for marks, text in re.findall(r'^(#{1,6})\s*(.+)$', cell.source, re.M)]
-    return found
+    "Cell number and text of each heading."
+    texts = [(i, cell.source) for i, cell in enumerate(nb.cells, 1) if cell.cell_type == 'markdown']
+    return [(i, text.strip()) for i, source in texts for text in re.findall(r'^#{1,6}\s*(.+)$', source, re.M)]
 
 def find_sections(
     nb, # From `read_notebook`
 )->dict[str,tuple[int,int]]: # For each section that is there its first cell and the one after its last, from 1
     "Where the sections of the assignment are."
     starts, heads = {}, _headings(nb)
-    named = [(i, level, _section_of(text)) for i, level, text in heads]
-    for i, level, name in named:
-        if name and name not in starts and not (name == 'Model training and results' and 'Introduction' not in starts and i == 1):
-            starts[name] = (i, level)
-    ends = sorted(i for i, _ in starts.values()) + [len(nb.cells) + 1]
-    return {name: (i, next(end for end in ends if end > i or end == ends[-1])) for name, (i, _) in starts.items()}
+    for i, text in heads:
+        name = _section_of(text)
+        title = i == 1 and name == 'Model training and results'  # "Model improvement", above everything
+        if name and not title: starts.setdefault(name, i)
+    ends = [*sorted(starts.values()), len(nb.cells) + 1]
+    return {name: (i, next((end for end in ends if end > i), i + 1)) for name, i in starts.items()}
 
 # %% ../nbs/53_reading.ipynb #5115770b
 def _own_text(nb, first, last):
     "The student's own text in cells `first` to `last - 1`."
-    cells = [cell.source for cell in nb.cells[first - 1:last - 1] if cell.cell_type == 'markdown' and _KIT not in cell.source]
-    return '\n'.join(line for cell in cells for line in cell.splitlines() if not line.startswith('#'))
+    cells = [cell for cell in nb.cells[first - 1:last - 1] if cell.cell_type == 'markdown' and _KIT not in cell.source]
+    return '\n'.join(line for cell in cells for line in cell.source.splitlines() if not line.startswith('#'))
 
 def _look_at_section(nb, name, place):
     "Whether a section is there and has the student's own text."
     what = f'Section {name}'
-    if place is None: return Finding(what, 'problem', todo=f'Add the section: a Markdown cell that begins with `## {name}`.')
+    if place is None:
+        return Finding(what, 'problem', todo=f'Add the section: a Markdown cell that begins with `## {name}`.')
     text, where = _own_text(nb, *place), f'cells {place[0]} to {place[1] - 1}'
     marks, words = text.count('[replace:'), len(re.findall(r'\w+', text))
     if marks: return Finding(what, 'problem', where, f'Replace the text marked [replace: …] ({marks} times).')
     if words >= _WORDS: return Finding(what, where=where)
-    return Finding(what, 'problem', where, f'Write at least a few sentences of your own: there are {words} words, {_WORDS} is little.')
+    todo = f'Write at least a few sentences of your own: there are {words} words, {_WORDS} is little.'
+    return Finding(what, 'problem', where, todo)
 
 def read_author(
     nb, # From `read_notebook`
@@ -86,11 +85,15 @@ def read_sections(
     return [*(_look_at_section(nb, name, found.get(name)) for name in SECTIONS), in_order]
 
 # %% ../nbs/53_reading.ipynb #7200c3ad
-_STEPS = {'Learning rate looked for': (r'\bfind_lr\b|\blr_find\b', 'Look for the learning rate with `find_lr` or `lr_find`.'),
-          'Frozen, then unfrozen': (r'\bfine_tune\b|\bunfreeze\b', 'Train with `fine_tune`, or with `freeze` and `unfreeze`.'),
-          'Production looked at again': (r'\bevaluate\b|\bpredict\b|production', 'Evaluate on production photos, as in a4.')}
-_APPROACHES = {'better data': r'better data|new (photos|captures|images)|background|approach 1', 'shared data': r'digits_\w+|shared|approach 2',
-               'another architecture': r'architecture|timm|resnet|approach 3', 'class activation maps': r'\bcam\b|activation map|approach 4'}
+_STEPS = {
+    'Learning rate looked for': (r'\bfind_lr\b|\blr_find\b', 'Look for the learning rate with `find_lr` or `lr_find`.'),
+    'Frozen, then unfrozen': (r'\bfine_tune\b|\bunfreeze\b', 'Train with `fine_tune`, or `freeze` and `unfreeze`.'),
+    'Production looked at again': (r'\bevaluate\b|\bpredict\b|production', 'Evaluate on production photos, as in a4.')}
+_APPROACHES = {
+    'better data': r'better data|new (photos|captures|images)|background|approach 1',
+    'shared data': r'digits_\w+|shared|approach 2',
+    'another architecture': r'architecture|timm|resnet|approach 3',
+    'class activation maps': r'\bcam\b|activation map|approach 4'}
 
 def _code(nb): return '\n'.join(cell.source for cell in nb.cells if cell.cell_type == 'code')
 
@@ -111,9 +114,10 @@ def read_left_out(
     nb, # From `read_notebook`
 )->list[Finding]: # One for each cell that says it is not to be run; else one that is ok
     "Cells that a test leaves out."
-    what = 'All code is run'
-    cells = [i for i, cell in enumerate(nb.cells, 1) if cell.cell_type == 'code' and re.search(r'^#\|\s*eval:\s*false', cell.source, re.M | re.I)]
-    return [Finding(what, 'problem', f'cell {i}', 'Take `#| eval: false` out, or say why the cell must not run.') for i in cells] or [Finding(what)]
+    what, mark = 'All code is run', re.compile(r'^#\|\s*eval:\s*false', re.M | re.I)
+    cells = [i for i, cell in enumerate(nb.cells, 1) if cell.cell_type == 'code' and mark.search(cell.source)]
+    todo = 'Take `#| eval: false` out, or say why the cell must not run.'
+    return [Finding(what, 'problem', f'cell {i}', todo) for i in cells] or [Finding(what)]
 
 # %% ../nbs/53_reading.ipynb #117a6fb0
 def read_records(
@@ -127,7 +131,8 @@ def read_records(
         if not {'actual', 'predicted'} <= set(preds) or not len(preds): continue
         name, n, right = record.get('name', run.name), len(preds), int((preds.actual == preds.predicted).sum())
         low, high = wilson(right, n)
-        known |= {f'{name} in production': 100*right/n, f'lower end for {name} in production': 100*low, f'upper end for {name} in production': 100*high}
+        known |= {f'{name} in production': 100*right/n, f'lower end for {name} in production': 100*low,
+                  f'upper end for {name} in production': 100*high}
         kept = record.get('kept') or (record.get('history') or [{}])[-1]
         if 'accuracy' in kept: known[f'{name} on valid'] = 100*kept['accuracy']
     names = [name for name in known if name.endswith(('in production', 'on valid')) and ' end ' not in name]
@@ -152,16 +157,26 @@ def _compare(value, rounded, known):
 def read_numbers(
     nb, # From `read_notebook`
     known:dict[str,float], # From `read_records`
-)->list[Finding]: # One for each number that the records contradict; else one that is ok, or that says there is no record
+)->list[Finding]: # One for each number that the records contradict; else one, which may say that there is no record
     "Whether the accuracies in the text are those of the records."
     what, found = 'Numbers in the text', []
     if not known: return [Finding(what, 'note', todo='There is no record to compare them with.')]
     for i, cell in enumerate(nb.cells, 1):
         if cell.cell_type != 'markdown' or _KIT in cell.source: continue
         for match in _NUMBER.finditer(cell.source):
-            near = _compare(*_as_percent(match), known)
-            if near: found.append(Finding(what, 'problem', f'cell {i}', f'"{match[0]}" stands there; the records say {known[near]:.1f} % ({near}).'))
+            if not (near := _compare(*_as_percent(match), known)): continue
+            todo = f'"{match[0]}" stands there; the records say {known[near]:.1f} % ({near}).'
+            found.append(Finding(what, 'problem', f'cell {i}', todo))
     return found or [Finding(what)]
+
+# %% ../nbs/53_reading.ipynb #33a62eeb
+def read_all(
+    nb, # From `read_notebook`
+    runs:list[Path], # Folders of the runs it speaks of
+)->list[Finding]: # Of name, sections, code and numbers
+    "All that can be said of a notebook by reading it."
+    numbers = read_numbers(nb, read_records(runs))
+    return [read_author(nb), *read_sections(nb), *read_code(nb), *read_left_out(nb), *numbers]
 
 # %% ../nbs/53_reading.ipynb #8a1cb085
 def _opens(path):
@@ -228,10 +243,10 @@ def check_handin(
 )->pd.DataFrame: # A row per finding; columns verdict, where, todo
     "Everything a hand-in needs, and what is still to do."
     from digits_kit.notebooks import read_notebook  # nbformat takes seconds: only now
-    path, runs = Path(notebook or _find_notebook()).expanduser().resolve(), [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
-    nb = read_notebook(path)
-    findings = [read_author(nb), *read_sections(nb), *read_code(nb), *read_left_out(nb), *read_numbers(nb, read_records(runs)),
-                *(o for run in runs for o in _look_at_run(run)), _look_at_photos(runs), _look_at_git(path.parent)]
+    path = Path(notebook or _find_notebook()).expanduser().resolve()
+    nb, runs = read_notebook(path), [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
+    findings = [*read_all(nb, runs), *(o for run in runs for o in _look_at_run(run)), _look_at_photos(runs),
+                _look_at_git(path.parent)]
     todo = sum(finding.verdict == 'problem' for finding in findings)
     print(f'{path.name}:', 'Ready to hand in.' if not todo else f'{todo} of {len(findings)} things are still to do.')
     return pd.DataFrame(findings).set_index('what')

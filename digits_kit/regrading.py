@@ -25,7 +25,8 @@ from .submissions import find_submissions
 def _state(path):
     "Names, sizes and times of all files of a hand-in."
     files = [path] if path.is_file() else sorted(path.rglob('*'))
-    return [(file.relative_to(path).as_posix(), *file.lstat()[6:9:2]) for file in files if not file.is_dir() or file.is_symlink()]
+    files = [file for file in files if file.is_symlink() or not file.is_dir()]
+    return [(file.relative_to(path).as_posix(), *file.lstat()[6:9:2]) for file in files]
 
 def _key(source, production, rubric, limits):
     "What decides about a row."
@@ -36,7 +37,8 @@ def _page(graded, name):
     "A page to read: the checks, then the notebook with its outputs; scripts of the student are taken out."
     from nbconvert import HTMLExporter  # takes a while
     rows = '\n'.join(f'| {o.verdict} | {o.what} | {o.where} | {o.todo} |'.replace('\n', ' ') for o in graded.findings)
-    top = nbformat.v4.new_markdown_cell(f'# {name}\n\n{graded.row["points"]:g} points\n\n| | check | where | |\n|---|---|---|---|\n{rows}')
+    head = f'# {name}\n\n{graded.row["points"]:g} points\n\n| | check | where | |\n|---|---|---|---|\n'
+    top = nbformat.v4.new_markdown_cell(head + rows)
     cells = graded.done.nb.cells if graded.done else []
     nb = nbformat.v4.new_notebook(cells=[top, *cells])
     return HTMLExporter(sanitize_html=True).from_notebook_node(nb)[0]
@@ -76,7 +78,8 @@ def find_similar(
             common, smaller = sets[a] & sets[b], min(len(sets[a]), len(sets[b]))
             if smaller > 5 and len(common) >= least*smaller:
                 rows.append({'a': b, 'b': a, 'share': round(len(common)/smaller, 2), 'example': min(common)[0]})
-    return pd.DataFrame(rows, columns=['a', 'b', 'share', 'example']).sort_values(['share', 'a', 'b'], ascending=[False, True, True])
+    table = pd.DataFrame(rows, columns=['a', 'b', 'share', 'example'])
+    return table.sort_values(['share', 'a', 'b'], ascending=[False, True, True])
 
 # %% ../nbs/55_regrading.ipynb #f61a77c8
 class Regraded(NamedTuple):
@@ -118,9 +121,11 @@ def regrade(
 )->Regraded: # Also written to `out`: grades.csv, checks.csv, similar.csv, grades.png, and a page for each
     "Grade a class of hand-ins, in cages; goes on where a killed call was."
     sources, out, points = find_submissions(submissions), Path(out).expanduser(), read_rubric(rubric)
-    if production and not Path(production).is_dir(): raise FileNotFoundError(f"The folder of hidden photos {production} does not exist.")
+    if production and not Path(production).is_dir():
+        raise FileNotFoundError(f"The folder of hidden photos {production} does not exist. Check the name.")
     work = (delayed(_grade_once)(source, out, production, points, limits) for source in sources)
-    for _ in progress(Parallel(n_jobs=n_jobs, return_as='generator_unordered')(work), 'Grading', len(sources), 'hand-ins'): continue
+    done = Parallel(n_jobs=n_jobs, return_as='generator_unordered')(work)
+    for _ in progress(done, 'Grading', len(sources), 'hand-ins'): continue
     grades, checks, texts = _collect(sources, out)
     made = Regraded(grades, checks, find_similar(texts, template), out)
     for name in ('grades', 'checks', 'similar'):
@@ -130,9 +135,10 @@ def regrade(
 
 # %% ../nbs/55_regrading.ipynb #c73080bc
 def _parse(words):
-    parser = argparse.ArgumentParser('digits_regrade', description='Grade a class of hand-ins, none of them trusted. The same command goes on after a kill.')
+    words_of = 'Grade a class of hand-ins, none of them trusted. The same command goes on after a kill.'
+    parser = argparse.ArgumentParser('digits_regrade', description=words_of)
     parser.add_argument('submissions', help='folder in which each hand-in is a folder, a zip or a notebook')
-    parser.add_argument('--out', required=True, help='folder for grades.csv, checks.csv, similar.csv, grades.png and a page for each')
+    parser.add_argument('--out', required=True, help='folder for the tables, the picture and a page for each')
     parser.add_argument('--production', help='folder of photos that no student has seen, with a folder for each label')
     parser.add_argument('--rubric', help="TOML file with the points of each check; else the kit's own")
     parser.add_argument('--jobs', type=int, default=2, help='hand-ins at a time (2)')
@@ -147,7 +153,7 @@ def digits_regrade(
     args = _parse(words)
     with as_command('digits_regrade', 'What is graded stays; the same command goes on.'):
         missing = [what for what, holds in what_holds().items() if not holds]
-        if missing: print(f"On this machine nothing keeps a notebook from these: {', '.join(missing)}. On Linux, install bubblewrap.", flush=True)
+        if missing: print(f"Here nothing keeps a notebook from these: {', '.join(missing)}. On Linux: bubblewrap.")
         limits = Limits(seconds=args.seconds, memory=args.memory)
         made = regrade(args.submissions, args.out, args.production, args.rubric, limits, n_jobs=args.jobs)
         print(made.grades.drop(columns=['file'], errors='ignore').to_string(index=False))

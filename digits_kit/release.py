@@ -34,7 +34,7 @@ def _release_lines(source, i):
 
 def release(
     nb:nbformat.NotebookNode, # The instructor's, from `read_notebook`
-)->nbformat.NotebookNode: # A copy without solutions, hidden tests, mark schemes and outputs; cells that are empty then are gone
+)->nbformat.NotebookNode: # A copy without solutions, hidden tests, mark schemes, outputs, and cells that are empty then
     "The students' copy of a notebook."
     new = copy.deepcopy(nb)
     for i, cell in enumerate(new.cells, 1):

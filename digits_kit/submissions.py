@@ -30,14 +30,16 @@ def _of_folder(folder)->Iterator[_Entry]:
             path = Path(place)/name
             kind = path.lstat()
             plain = stat.S_ISREG(kind.st_mode)
-            yield _Entry(path.relative_to(folder).as_posix(), kind.st_size, (lambda path=path: path.open('rb')) if plain else None)
+            opens = (lambda path=path: path.open('rb')) if plain else None
+            yield _Entry(path.relative_to(folder).as_posix(), kind.st_size, opens)
 
 def _of_zip(archive)->Iterator[_Entry]:
     "The entries of an open zip."
     for info in archive.infolist():
         if info.is_dir(): continue
         link = stat.S_ISLNK(info.external_attr >> 16)
-        yield _Entry(info.filename.replace('\\', '/'), info.file_size, None if link else (lambda info=info: archive.open(info)))
+        opens = None if link else (lambda info=info: archive.open(info))
+        yield _Entry(info.filename.replace('\\', '/'), info.file_size, opens)
 
 # %% ../nbs/52_submissions.ipynb #41a77f74
 _FILES, _BYTES = 20_000, 2e9  # what a hand-in may have at most
@@ -46,7 +48,8 @@ _NOISE = '__MACOSX', '.DS_Store', 'Thumbs.db', '__pycache__', '.ipynb_checkpoint
 def _why_not(entry):
     "Why an entry may not come along; empty = it may."
     path = PurePosixPath(entry.name)
-    if path.is_absolute() or '..' in path.parts or ':' in entry.name or '\0' in entry.name: return 'its name leads out of the folder'
+    outside = path.is_absolute() or '..' in path.parts or ':' in entry.name or '\0' in entry.name
+    if outside: return 'its name leads out of the folder'
     return '' if entry.open else 'it is a link or no file'
 
 def _write(entry, path):
@@ -70,7 +73,7 @@ def _copy(entries, folder):
             return [*findings, Finding('Size of the hand-in', 'problem', entry.name, todo)]
         try:
             if not why: _write(entry, folder/entry.name)
-        except (OSError, ValueError, BadZipFile, RuntimeError, NotImplementedError) as e: why = str(e) or type(e).__name__
+        except (OSError, ValueError, BadZipFile, RuntimeError) as e: why = str(e) or type(e).__name__
         if why: findings.append(Finding('File left out', 'problem', entry.name, f'It was not copied, for {why}.'))
     return findings
 
@@ -81,8 +84,8 @@ def _find_notebook(folder):
     named = [path for path in found if 'a5' in path.name.lower() or 'improve' in path.name.lower()]
     best = found if len(found) == 1 else named
     if len(best) == 1: return best[0], []
-    todo = ('Hand in a notebook.' if not found else 'Call the notebook that is meant a5-….ipynb, and no other. There are: ' +
-            ', '.join(path.relative_to(folder).as_posix() for path in (named or found)[:5]))
+    names = ', '.join(path.relative_to(folder).as_posix() for path in (named or found)[:5])
+    todo = f'Call the one that is meant a5-….ipynb, and no other. There are: {names}' if found else 'Hand in a notebook.'
     return None, [Finding('Notebook', 'problem', todo=todo)]
 
 class Submission(NamedTuple):
@@ -122,7 +125,9 @@ def take_in(
 def _unpack(source, folder):
     "Copy what a folder, zip or notebook holds."
     if source.is_dir(): return _copy(_of_folder(source), folder)
-    if source.suffix.lower() != '.zip': return _copy([_Entry(source.name, source.stat().st_size, lambda: source.open('rb'))], folder)
+    alone = _Entry(source.name, source.stat().st_size, lambda: source.open('rb'))
+    if source.suffix.lower() != '.zip': return _copy([alone], folder)
     try:
         with ZipFile(source) as archive: return _copy(_of_zip(archive), folder)
-    except (BadZipFile, OSError) as e: return [Finding('Hand-in', 'problem', source.name, f'Zip it again: it cannot be opened ({e}).')]
+    except (BadZipFile, OSError) as e:
+        return [Finding('Hand-in', 'problem', source.name, f'Zip it again: it cannot be opened ({e}).')]
