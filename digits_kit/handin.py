@@ -20,7 +20,6 @@ from safetensors import SafetensorError, safe_open
 import digits_kit
 from .files import Finding, as_command, data_dir, named_folder, project_dir, runs_dir
 from .folder import is_image
-from .notebooks import read_notebook, run_notebook
 
 # %% ../nbs/50_handin.ipynb #dbd59985
 _SECTIONS = ['Introduction', 'Model training and results', 'Summary and conclusion', 'Reflection']
@@ -122,6 +121,7 @@ def check_handin(
     notebook:str|Path|None=None, # The a5 notebook, saved; None = the one this is called from
 )->pd.DataFrame: # A row per finding; columns verdict, where, todo
     "Everything a hand-in needs, and what is still to do."
+    from digits_kit.notebooks import read_notebook  # nbformat takes seconds: only now
     notebook, runs = Path(notebook or _find_notebook()).expanduser().resolve(), [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
     findings = [*_look_at_text(read_notebook(notebook)), *(o for run in runs for o in _look_at_run(run)),
                 _look_at_photos(runs), _look_at_git(notebook.parent)]
@@ -160,6 +160,7 @@ def digits_a5(
     notebook:str='', # Notebook to run; empty = a5-model-improvement.ipynb of the project
 ):
     "Run the a5 notebook from the first photo to the conclusion, and write it with its results."
+    from digits_kit.notebooks import run_notebook
     began = time.perf_counter()
     with as_command('digits_a5', 'Earlier runs and the photos are as they were; start it again when you like.'):
         _set_places(data, out)
