@@ -16,7 +16,6 @@ from fastcore.script import call_parse
 
 import digits_kit
 from .files import as_command, atomic_write, data_dir, named_folder, project_dir, runs_dir
-from .notebooks import run_notebook
 
 # %% ../nbs/50_handin.ipynb #0a6ce355
 def _find_a5():
@@ -63,6 +62,7 @@ def digits_a5(
     handin:bool=False, # Also pack the notebook and its runs into a zip to hand in
 ):
     "Run the a5 notebook from the first photo to the conclusion, and write it with its results."
+    from digits_kit.notebooks import run_notebook
     began = time.perf_counter()
     with as_command('digits_a5', 'Earlier runs and the photos are as they were; start it again when you like.'):
         _set_places(data, out)

@@ -15,7 +15,6 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
-import skops.io
 import torch
 from matplotlib import pyplot as plt
 from sklearn.ensemble import RandomForestClassifier
@@ -262,6 +261,7 @@ def write_head(
     path:str|Path, # File to write, by custom `….skops`
 )->Path: # `path`
     "Save a head, with its labels and the fingerprint of its trunk, in a file that runs nothing when it is opened."
+    import skops.io  # takes seconds, as it looks through all of scikit-learn: only now
     with atomic_write(path) as f: f.write(skops.io.dumps({'estimator': head.estimator, 'meta': head.meta}))
     return Path(path)
 
@@ -275,6 +275,7 @@ def _grew(tree):
 
 def _read_head(path):
     "The classifier and the description in a file; raises when it holds anything else."
+    import skops.io
     try: strange = sorted({*skops.io.get_untrusted_types(file=path)} - {*_OURS})
     except Exception as e: raise ValueError(f"{path} is no whole file of `write_head` ({e}). Save it again.") from e
     if strange:

@@ -265,6 +265,11 @@ def ladder_table(
 def _print_rungs():
     for rung in RUNGS.values(): print(f'{rung.name:12} {rung.course:7} {rung.params:>9,} parameters  {rung.change}')
 
+def _once():
+    "All rungs; of two that are one network with one training only the last."
+    def trained(rung): return rung._replace(name='', course='', change='', claim='', log='')
+    return [*{trained(rung): rung.name for rung in RUNGS.values()}.values()]
+
 def _climb(names, seeds, data, out):
     "Train what is not done and not being trained; then the table."
     n_done = sum((_folder(out, _settings(get_rung(name), seed, data))/'run.json').exists()
@@ -290,5 +295,5 @@ def digits_ladder(
             raise ValueError("One of `--rung NAME`, `--all` and `--list` must be given. Try --rung step6.")
         if seeds < 1: raise ValueError(f"`--seeds` must be 1 or more, got {seeds}. Leave it away to train three.")
         if list: return _print_rungs()
-        names = [*RUNGS] if all else [get_rung(rung).name]
+        names = _once() if all else [get_rung(rung).name]
         _climb(names, seeds, get_small_digits() if small else get_mnist(), out or None)

@@ -41,8 +41,9 @@ def make_readme():
         if cell.cell_type == 'markdown': cell.source = LINK.sub(from_root, cell.source)
         if re.search(r'^#\|\s*hide\b', cell.source, re.M): continue
         if re.search(r'^#\|\s*output:\s*false', cell.source, re.M): cell.outputs = []
+        shown = not re.search(r'^#\|\s*echo:\s*false', cell.source, re.M)  # else its output alone
         cell.source = re.sub(r'^#\|.*\n', '', cell.source, flags=re.M)
-        cells.append(cell)
+        cells += [cell]*shown
         if cell.cell_type == 'code':
             cells += fenced(cell)
             cell.outputs = [o for o in cell.outputs if is_picture(o)]
