@@ -26,7 +26,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbdev.process import extract_directives
 
 import digits_kit
-from .notebooks import read_notebook
+from .notebooks import clear_outputs, read_notebook
 
 # %% ../nbs/51_cage.ipynb #b13184eb
 _SYSTEM = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/etc/alternatives', '/etc/fonts', '/etc/ld.so.cache',
@@ -59,7 +59,7 @@ class Limits(NamedTuple):
     seconds:float=900 # For all of it
     cell:float=300 # Seconds for one cell
     memory:float=4 # GB, of all its processes together
-    disk:float=1 # GB that its folder may grow to
+    disk:float=1 # GB by which its folder may grow
     processes:int=40 # At a time, threads not counted
     output:float=20 # MB of text and pictures below its cells
 
@@ -95,7 +95,7 @@ class _Guard(threading.Thread):
     def __init__(self, limits, folder):
         super().__init__(daemon=True)
         self.limits, self.folder, self.reason, self.km, self.seen = limits, folder, '', None, {}
-        self.done = threading.Event()
+        self.done, self.size = threading.Event(), _size(folder)
 
     def run(self):
         began = time.monotonic()
@@ -114,7 +114,7 @@ class _Guard(threading.Thread):
         if seconds > limits.seconds: return f'it took more than {limits.seconds:g} seconds'
         if len(family) > limits.processes: return f'it had more than {limits.processes:g} processes'
         if sum(map(_memory, family)) > limits.memory: return f'it used more than {limits.memory:g} GB of memory'
-        return f'it wrote more than {limits.disk:g} GB' if _size(self.folder) > limits.disk else ''
+        return f'it wrote more than {limits.disk:g} GB' if _size(self.folder) - self.size > limits.disk else ''
 
     def end(self):
         "End all its processes."
@@ -128,8 +128,11 @@ class _CagedKernel(AsyncKernelManager):
     def format_kernel_cmd(self, extra_arguments=None): return [*self.walls, *super().format_kernel_cmd(extra_arguments)]
 
 class _Client(NotebookClient):
-    "Runs the cells that nbdev_test would run, and ends the kernel when too much is printed."
-    guard = None
+    "Runs the cells that nbdev_test would run, counts them, and ends the kernel when too much is printed."
+    guard, at, ended = None, 0, 0
+    def note_begin(self, cell, cell_index): self.at = cell_index + 1
+    def note_end(self, cell, cell_index, execute_reply): self.ended += execute_reply['content']['status'] == 'ok'
+
     def process_message(self, msg, cell, cell_index):
         content = msg['content']
         shown = len(content.get('text', '')) + sum(len(str(o)) for o in content.get('data', {}).values())
@@ -149,6 +152,7 @@ class Caged(NamedTuple):
     nb:nbformat.NotebookNode # With its outputs as far as it came
     reason:str # Why it did not come to its end; empty = it did
     cells:int # How many code cells came to their end
+    at:int # Number of the last cell that was begun, from 1; 0 = none was
     skipped:list[int] # Numbers of the cells that nbdev_test leaves out (`#| eval: false`)
     seconds:float
 
@@ -174,7 +178,7 @@ def run_caged(
     "Run a notebook's cells as nbdev_test does, in a cage, up to the first that fails."
     path = Path(notebook).resolve()
     folder = Path(folder or path.parent).resolve()
-    nb, sockets, guard = read_notebook(path), Path(tempfile.mkdtemp(prefix='dk')), _Guard(limits, folder)
+    nb, sockets, guard = clear_outputs(read_notebook(path)), Path(tempfile.mkdtemp(prefix='dk')), _Guard(limits, folder)
     skipped = [i for i, cell in enumerate(nb.cells) if _is_skipped(cell)]
     for i in skipped: nb.cells[i].cell_type = 'raw'
     guard.km = _CagedKernel(kernel_name='python3', connection_file=str(sockets/'k.json'), log=_LOG,
@@ -183,7 +187,8 @@ def run_caged(
     guard.km.walls = _get_walls(folder, path.parent.relative_to(folder), readable or {}, env or {}, sockets)
     client = _Client(nb, km=guard.km, timeout=limits.cell, kernel_name='python3', log=_LOG,
                      extra_arguments=['--log-level=CRITICAL'], resources={'metadata': {'path': str(path.parent)}})
-    client.guard, began = guard, time.monotonic()
+    client.guard, client.on_cell_execute, client.on_cell_executed = guard, client.note_begin, client.note_end
+    began = time.monotonic()
     guard.start()
     try: reason = _execute(client, nb, _get_env(env or {}) | {'HOME': str(path.parent)})
     finally:
@@ -191,8 +196,7 @@ def run_caged(
         guard.end()
         shutil.rmtree(sockets, ignore_errors=True)
     for i in skipped: nb.cells[i].cell_type = 'code'
-    begun, reason = sum(cell.get('execution_count') is not None for cell in nb.cells), guard.reason or reason
-    return Caged(nb, reason, begun - bool(reason and begun), skipped, time.monotonic() - began)
+    return Caged(nb, guard.reason or reason, client.ended, client.at, skipped, time.monotonic() - began)
 
 def run_walled(
     command:list[str], # Program and arguments

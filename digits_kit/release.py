@@ -14,7 +14,7 @@ import nbformat
 from fastcore.script import call_parse
 
 from .files import as_command, atomic_write
-from .notebooks import read_notebook
+from .notebooks import clear_outputs, read_notebook
 
 # %% ../nbs/58_release.ipynb #c84c2ec4
 _KINDS = {'SOLUTION': ['# YOUR CODE HERE', 'raise NotImplementedError()'], 'HIDDEN TESTS': [], 'MARK SCHEME': []}
@@ -36,10 +36,9 @@ def release(
     nb:nbformat.NotebookNode, # The instructor's, from `read_notebook`
 )->nbformat.NotebookNode: # A copy without solutions, hidden tests, mark schemes, outputs, and cells that are empty then
     "The students' copy of a notebook."
-    new = copy.deepcopy(nb)
+    new = clear_outputs(copy.deepcopy(nb))
     for i, cell in enumerate(new.cells, 1):
         cell.source, before = _release_lines(cell.source, i), cell.source
-        if cell.cell_type == 'code': cell.outputs, cell.execution_count = [], None
         if before.strip() and not cell.source.strip(): cell.metadata['gone'] = True
     new.cells = [cell for cell in new.cells if not cell.metadata.pop('gone', False)]
     return new

@@ -16,19 +16,17 @@ from .data import find_root, get_dls
 from .files import named_folder
 from .merge import merge_digits
 from .predictions import evaluate, read_predictions
+from .records import find_runs, read_record
 from .scores import compare
-from .training import find_lr, fine_tune, read_run
+from .training import find_lr, fine_tune
 
 # %% ../nbs/57_smoke.ipynb #5970b095
 def find_handed(
     name:str, # Of a run, such as `'a5'`
 )->Path|None: # The newest run of that name in `DIGITS_HANDIN`, else in the notebook's folder; None = there is none
     "The run of a name that was handed in."
-    folder, found = named_folder('DIGITS_HANDIN') or Path.cwd(), []
-    for path in folder.rglob('run.json'):
-        try: found += [path.parent]*(read_run(path.parent)['name'] == name)
-        except (OSError, ValueError, KeyError): continue
-    return max(found, key=lambda run: run.name, default=None)
+    runs = find_runs(named_folder('DIGITS_HANDIN') or Path.cwd())
+    return next((run for run in runs if read_record(run).get('name') == name), None)
 
 def _is_handed(run):
     "Whether a run came with the hand-in, with its predictions."

@@ -16,15 +16,19 @@ import pandas as pd
 import psutil
 import pytest
 
-from digits_kit.architectures import write_model
+from joblib import parallel_config
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from digits_kit.architectures import find_weights
 from digits_kit.cage import Limits
-from digits_kit.models import build_model
 from digits_kit.regrading import regrade
 from digits_kit.sample import draw_folder
 
-WORDS = 'The hand is small in these new photos, and the light comes from behind. ' * 4
+WORDS = 'The hand is small in these new photos. In a3 we had 61 %, in a4 50 %, and in a5 it is far better. ' * 3
 TEXT = [f'## {name}\n{WORDS}' for name in ('Introduction', 'Model training and results', 'Summary and conclusion', 'Reflection')]
 
+MODEL = find_weights('test_resnet', 'hands')
 HOSTILE = {
     'exit0': 'import sys; sys.exit(0)',
     'os_exit': 'import os; os._exit(0)',
@@ -39,7 +43,7 @@ HOSTILE = {
     'home': "from pathlib import Path; (Path('{home}')/'mine.txt').write_text('x')",
     'reads': "print(open('{root}/class/exit0/a5.ipynb').read())",
     'photos': "import os; assert os.listdir('{root}/hidden')",
-    'answers': "print(open('{root}/graded/exit0/row.json').read())",
+    'answers': "print(open('{root}/grades/exit0/row.json').read())",
     'network': "import urllib.request; urllib.request.urlopen('http://1.1.1.1', timeout=5)",
     'edited': 'def check_handin(runs): print("Ready to hand in.")\ncheck_handin([])',
     'patched': 'import digits_kit.scores\ndigits_kit.scores.wilson = lambda k, n: (1, 1)',
@@ -55,6 +59,17 @@ def write(folder, *cells, **metadata):
     folder.mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=metadata), folder/'a5.ipynb')
     return folder
+
+
+def a_run(hand_in, name, valid, right):
+    "A run that came along: its model got `right` of 100 production photos right."
+    run = hand_in/'runs'/f'2026120{name[1]}-{name}'
+    run.mkdir(parents=True)
+    (run/'run.json').write_text(json.dumps({'name': name, 'kept': {'accuracy': valid}}))
+    answers = pd.DataFrame({'image': [f'production/one/{i}.jpg' for i in range(100)], 'sha256': range(100), 'actual': 'one'})
+    answers.assign(predicted=['one']*right + ['two']*(100 - right)).to_csv(run/'predictions.csv', index=False)
+    shutil.copy(MODEL, run/'model.safetensors')
+    return run
 
 
 class Harm:
@@ -90,14 +105,12 @@ def make_class(root):
     with open(root/'class'/'large'/'a5.ipynb', 'r+b') as f: f.truncate(1_000_000_000)
     pickled = write(root/'class'/'pickled', '1')
     (pickled/'model.pkl').write_bytes(pickle.dumps(Harm(root/'harmed')))
-    shape = write(root/'class'/'wrong_shape', '1')/'runs'/'20261201-a5'
-    shape.mkdir(parents=True)
-    (shape/'run.json').write_text(json.dumps({'name': 'a5'}))
-    (shape/'model.safetensors').write_bytes(b'\x08\0\0\0\0\0\0\0{}      ')
-    run = root/'class'/'wrong_numbers'/'runs'/'20261201-a5'
-    run.mkdir(parents=True)
-    (run/'run.json').write_text(json.dumps({'name': 'a5', 'kept': {'accuracy': .964}}))
-    (run/'predictions.csv').write_text('actual,predicted\none,one\none,two\n')
+    a_run(write(root/'class'/'wrong_shape', '1'), 'a5', .9, 83)
+    wrong_head(root/'class'/'wrong_shape')
+    a_run(root/'class'/'wrong_numbers', 'a5', .964, 83)
+    torn = a_run(write(root/'class'/'torn_records', '1'), 'a5', .9, 83)
+    (torn/'run.json').write_text('[' * 100_000)
+    with open(torn/'predictions.csv', 'wb') as f: f.truncate(30_000_000)
     nb = nbformat.read(root/'class'/'wrong_numbers'/'a5.ipynb', 4)
     nb.cells[0].source += ' On valid it was 94.6 %.'
     nbformat.write(nb, root/'class'/'wrong_numbers'/'a5.ipynb')
@@ -116,10 +129,10 @@ def test_thirty(tmp_path):
     make_class(tmp_path)
     before = state(tmp_path/'class') | state(tmp_path/'hidden') | state(tmp_path/'home')
     limits = Limits(seconds=90, cell=8, memory=1.5, disk=.3, processes=30, output=2)
-    made = regrade(tmp_path/'class', tmp_path/'graded', tmp_path/'hidden'/'production', limits=limits)
+    made = regrade(tmp_path/'class', tmp_path/'grades.csv', tmp_path/'hidden'/'production', limits=limits)
     grades = made.grades.set_index('file')
     problems = made.checks[made.checks.verdict == 'problem'].groupby('file').what.agg(list)
-    print(grades[['runs', 'why', 'points']].to_string())
+    print(grades[['runs', 'why', 'score']].to_string())
     assert sorted(grades.index) == sorted(path.name for path in (tmp_path/'class').iterdir()) and len(grades) >= 30
     why = {'exit0': 'SystemExit', 'os_exit': 'kernel ended', 'kill_group': 'kernel ended', 'endless': 'more than 8 seconds',
            'prints': 'printed more than 2 MB', 'forks': 'more than 30 processes', 'memory': '1.5 GB', 'disk': '0.3 GB',
@@ -127,12 +140,12 @@ def test_thirty(tmp_path):
            'answers': 'No such file', 'network': 'unreachable', 'missing': 'No such file', 'corrupt.ipynb': 'no notebook',
            'other_kernel': 'no notebook', 'large': 'no notebook', 'parent': 'Read-only'}
     for name, words in why.items(): assert not grades.runs[name] and words in grades.why[name], (name, grades.why[name])
-    for name in ('edited', 'patched', 'left_out', 'ünïcode ñame', 'copied', 'bomb.zip', 'links.zip', 'pickled', 'committed'):
+    for name in ('edited', 'patched', 'left_out', 'ünïcode ñame', 'copied', 'bomb.zip', 'links.zip', 'pickled', 'committed', 'torn_records'):
         assert grades.runs[name], (name, grades.why[name])
     found = {'edited': 'The kit as it is', 'patched': 'The kit as it is', 'left_out': 'All code is run', 'pickled': 'No pickles',
              'links.zip': 'File left out', 'climbs.zip': 'File left out', 'bomb.zip': 'Size of the hand-in',
              'template.ipynb': 'Section Introduction', 'wrong_numbers': 'Numbers in the text',
-             'committed': 'No photos in the repository', 'wrong_shape': 'Model on hidden photos', 'large': 'Notebook can be read',
+             'committed': 'No photos in the repository', 'wrong_shape': 'Model on hidden photos', 'torn_records': 'Record of 20261205-a5', 'large': 'Notebook can be read',
              'corrupt.ipynb': 'Notebook can be read', 'other_kernel': 'Notebook can be read'}
     for name, what in found.items(): assert what in problems[name], (name, problems[name])
     assert {'copied', 'copied_too'} in [set(pair) for pair in made.similar[['a', 'b']].values.tolist()]
@@ -144,16 +157,24 @@ def test_thirty(tmp_path):
 def test_goes_on_after_a_kill(tmp_path):
     for i in range(4): write(tmp_path/'class'/f'student{i}', f'print({i})', '1/0' if i == 2 else '')
     command = [sys.executable, '-c', 'from digits_kit.regrading import digits_regrade; digits_regrade()', str(tmp_path/'class'), '--jobs', '1']
-    subprocess.run([*command, '--out', str(tmp_path/'whole')], check=True, capture_output=True)
-    killed = subprocess.Popen([*command, '--out', str(tmp_path/'killed')], start_new_session=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, '--out', str(tmp_path/'whole.csv')], check=True, capture_output=True)
+    killed = subprocess.Popen([*command, '--out', str(tmp_path/'killed.csv')], start_new_session=True, stdout=subprocess.DEVNULL)
     while not (tmp_path/'killed'/'student1'/'row.json').exists(): time.sleep(.05)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     done = (tmp_path/'killed'/'student0'/'row.json').stat().st_mtime_ns
-    subprocess.run([*command, '--out', str(tmp_path/'killed')], check=True, capture_output=True)
+    subprocess.run([*command, '--out', str(tmp_path/'killed.csv')], check=True, capture_output=True)
     assert (tmp_path/'killed'/'student0'/'row.json').stat().st_mtime_ns == done
-    for name in ('grades.csv', 'checks.csv', 'similar.csv'):
-        assert (tmp_path/'killed'/name).read_bytes() == (tmp_path/'whole'/name).read_bytes()
+    for name in ('.csv', '/checks.csv', '/similar.csv'):
+        assert Path(f'{tmp_path}/killed{name}').read_bytes() == Path(f'{tmp_path}/whole{name}').read_bytes()
+
+
+def test_on_a_dask_cluster(tmp_path):
+    from dask.distributed import Client
+    for i in range(3): write(tmp_path/'class'/f'student{i}', f'print({i})')
+    with Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None), parallel_config('dask'):
+        made = regrade(tmp_path/'class', tmp_path/'grades.csv', n_jobs=None)
+    assert made.grades.runs.tolist() == [True]*3
 
 
 OLD = {
@@ -174,27 +195,22 @@ def test_old_notebooks(tmp_path):
                  for kind, source in cells]
         nb = {'nbformat': 4, 'nbformat_minor': 0, 'metadata': {'colab': {}, 'kernelspec': {'name': 'python3', 'display_name': 'Python 3'}}, 'cells': cells}
         (tmp_path/'class'/f'{name}.ipynb').write_text(json.dumps(nb))
-    made = regrade(tmp_path/'class', tmp_path/'graded', limits=Limits(seconds=60))
+    made = regrade(tmp_path/'class', tmp_path/'grades.csv', limits=Limits(seconds=60))
     grades, problems = made.grades.set_index('file'), made.checks[made.checks.verdict == 'problem'].groupby('file').what.agg(list)
     assert grades.runs.tolist() == [False, True, False]  # colab, prose, windows
     assert 'Section Introduction' in problems['colab.ipynb'] and 'Section Summary and conclusion' in problems['colab.ipynb']
     assert made.checks[made.checks.file == 'colab.ipynb'].set_index('what').todo['Section Model training and results'].startswith('Write at least')
-    assert all((tmp_path/'graded'/f'{name}.ipynb'/'report.html').stat().st_size > 1000 for name in OLD)
+    assert all((tmp_path/'grades'/f'{name}.ipynb'/'report.html').stat().st_size > 1000 for name in OLD)
 
 
-def exemplary(folder, model):
+def exemplary(folder):
     "A hand-in with nothing to complain of."
     text = [f'{title}\n{WORDS}' for title in ('## Introduction', '## Model training and results', '## Summary and conclusion', '## Reflection')]
-    text[2] += ' In production it was 83 %, before 61 %.'
+    text[2] += ' In production it was 83 %, before 61 %. ![maps](maps.png)'
     cells = [nbformat.v4.new_markdown_cell('# a5\nAda, group 3'), *map(nbformat.v4.new_markdown_cell, text)]
     cells.insert(3, nbformat.v4.new_code_cell("print('find_lr', 'fine_tune', 'evaluate')"))
     folder.mkdir(parents=True)
-    for name, right in (('20261201-a3', 61), ('20261202-a5', 83)):
-        (folder/'runs'/name).mkdir(parents=True)
-        (folder/'runs'/name/'run.json').write_text(json.dumps({'name': name[9:], 'kept': {'accuracy': right/100}}))
-        rows = 'one,one\n'*right + 'one,two\n'*(100 - right)
-        (folder/'runs'/name/'predictions.csv').write_text('actual,predicted\n' + rows)
-        shutil.copy(model, folder/'runs'/name/'model.safetensors')
+    for name, right in (('a3', 61), ('a5', 83)): a_run(folder, name, right/100, right)
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder/'a5.ipynb')
     git(folder, 'init', '-q')
     commit(folder)
@@ -246,10 +262,31 @@ def put(name, content=b'x', keep=True, committed=True):
     return fault
 
 
+def outputs(folder):
+    "What a cell printed, and no figure."
+    nb = nbformat.read(folder/'a5.ipynb', 4)
+    nb.cells[3].outputs = [nbformat.v4.new_output('stream', text='1')]
+    nbformat.write(nb, folder/'a5.ipynb')
+
+
+def wrong_head(folder):
+    "A model whose numbers do not fit its description."
+    path = folder/'runs'/'20261205-a5'/'model.safetensors'
+    with safe_open(MODEL, 'pt') as f: facts, tensors = f.metadata(), {name: f.get_tensor(name) for name in f.keys()}
+    save_file({name: tensor.flatten()[:1].clone() for name, tensor in tensors.items()}, path, facts)
+
+
 def code(source): return change(3, lambda text: f'{text}\n{source}')
 
 
-MODEL = 'runs/20261202-a5/model.safetensors'
+def rerecord(run, column, value):
+    "Other answers of a run."
+    def fault(folder):
+        path = folder/'runs'/run/'predictions.csv'
+        pd.read_csv(path).assign(**{column: value}).to_csv(path, index=False)
+    return fault
+
+
 FAULTS = {
     'no name': (change(0, lambda text: '# a5\n[replace: your name, group and date]'), 'Name at the top'),
     'no introduction': (drop(1), 'Section Introduction'),
@@ -259,6 +296,11 @@ FAULTS = {
     'order': (swap, 'Order of the sections'),
     'another number': (change(4, lambda text: text.replace('83 %', '85 %')), 'Numbers in the text'),
     'a number of another run': (change(5, lambda text: text + ' We had 62.5 % before.'), 'Numbers in the text'),
+    'no figure': (lambda folder: (change(4, lambda text: text.replace('![maps](maps.png)', ''))(folder), outputs(folder)), 'Code and figures'),
+    'a4 is not told of': (lambda folder: [change(i, lambda text: text.replace('in a4 50 %, ', ''))(folder) for i in (1, 2, 4, 5)], 'Results of a3, a4 and a5'),
+    'tested on valid': (rerecord('20261205-a5', 'image', 'valid/one/1.jpg'), 'Production result of 20261205-a5'),
+    'tested on other photos': (rerecord('20261205-a5', 'sha256', 'x'), 'Models on the same photos'),
+    'no record': (put('runs/20261203-a3/run.json', b'[]', committed=False), 'Record of 20261203-a3'),
     'left out': (change(3, lambda text: f'#| eval: false\n{text}'), 'All code is run'),
     'a photo': (put('me.jpg'), 'No photos in the repository'),
     'a photo taken back': (put('nbs/me.HEIC', keep=False), 'No photos in the repository'),
@@ -269,7 +311,8 @@ FAULTS = {
     'a cell that fails': (code('1/0'), 'Runs to its end'),
     'an early end': (code('import os; os._exit(0)'), 'Runs to its end'),
     'a file that is not there': (code("open('labels.csv')"), 'Runs to its end'),
-    'half a model': (put(MODEL, b'half', committed=False), 'Model on hidden photos'),
+    'half a model': (put('runs/20261205-a5/model.safetensors', b'half', committed=False), 'Model of 20261205-a5'),
+    'another model': (wrong_head, 'Model on hidden photos'),
     'two notebooks': (lambda folder: shutil.copy(folder/'a5.ipynb', folder/'a5-old.ipynb'), 'Notebook'),
     'no notebook any more': (put('a5.ipynb', b'{'), 'Notebook can be read'),
 }
@@ -279,18 +322,16 @@ FAULTS = {
 def test_one_fault_each(tmp_path, monkeypatch):
     "What is right passes every check; with one fault, the one check fails that names it."
     from digits_kit import grading
-    model = build_model(['five', 'four', 'one', 'three', 'two'], pretrained='hands')
-    write_model(model, tmp_path/'model.safetensors')
     hidden = draw_folder(tmp_path/'hidden', 0, 0, 2, seed=5, difficulty=.2)/'production'
-    whole = grading.grade(exemplary(tmp_path/'whole', tmp_path/'model.safetensors'), hidden)
+    whole = grading.grade(exemplary(tmp_path/'whole'), hidden)
     assert [o.what for o in whole.findings if o.verdict != 'ok'] == []
-    assert whole.row['points'] == sum(grading.read_rubric().values())
+    assert whole.row['score'] == whole.row['max_score'] == sum(grading.read_rubric().values())
     preds, run, tries = pd.DataFrame({'actual': ['one'], 'predicted': ['one']}), grading._run, grading.try_models
     for name, (fault, what) in FAULTS.items():
-        folder = exemplary(tmp_path/name, tmp_path/'model.safetensors')
+        folder = exemplary(tmp_path/name)
         fault(folder)
         # what this fault cannot change is not done again
         monkeypatch.setattr(grading, '_run', run if what == 'Runs to its end' else lambda *o: whole.done)
-        monkeypatch.setattr(grading, 'try_models', tries if 'Model on' in what else lambda *o: [(preds, '')])
+        monkeypatch.setattr(grading, 'try_models', tries if what.startswith('Model o') else lambda *o: [(preds, '')])
         found = [o.what for o in grading.grade(folder, hidden).findings if o.verdict == 'problem']
         assert found == [what], (name, found)
