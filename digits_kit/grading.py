@@ -176,8 +176,8 @@ class Graded(NamedTuple):
 
 def _row(taken, findings, done, seen, rubric):
     "A row of the table of the class."
-    points, ask = count_points(findings, rubric)
-    todo = '; '.join(f'{o.what}: {o.todo}' for o in findings if o.verdict == 'problem')
+    points, ask = count_points(findings, rubric) if done else (0, [])
+    todo = '; '.join(f'{o.what}: {o.todo.rstrip(".")}' for o in findings if o.verdict == 'problem')
     row = {'student_id': taken.name, 'score': points, 'max_score': sum(rubric.values()), 'to_decide': ', '.join(ask),
            'runs': bool(done and not done.reason), 'why': done.reason if done else 'there is no notebook to run',
            'cells': done.cells if done else 0, 'feedback': todo}

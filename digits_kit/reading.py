@@ -56,12 +56,11 @@ def _look_at_section(nb, name, place):
     what = f'Section {name}'
     if place is None:
         return Finding(what, 'problem', todo=f'Add the section: a Markdown cell that begins with `## {name}`.')
-    text, where = _own_text(nb, *place), f'cells {place[0]} to {place[1] - 1}'
+    text, where = _own_text(nb, *place), f'cells {place[0]} to {place[1] - 1}' if place[1] - place[0] > 1 else f'cell {place[0]}'
     marks, words = text.count('[replace:'), len(re.findall(r'\w+', text))
     if marks: return Finding(what, 'problem', where, f'Replace the text marked [replace: …] ({marks} times).')
     if words >= _WORDS: return Finding(what, where=where)
-    todo = f'Write at least a few sentences of your own: there are {words} words, {_WORDS} is little.'
-    return Finding(what, 'problem', where, todo)
+    return Finding(what, 'problem', where, f'Write a few sentences of your own. So far: {words} words; at the least: {_WORDS}.')
 
 def read_author(
     nb, # From `read_notebook`

@@ -21,6 +21,8 @@ from joblib import Parallel, delayed
 from .cage import Limits, what_holds
 from .files import as_command, atomic_write, progress
 from .grading import grade, last_model, read_rubric, try_models
+from .handin import find_a5
+from .notebooks import read_notebook
 from .records import is_model
 from .sample import get_sample
 from .submissions import find_submissions, take_in
@@ -87,6 +89,10 @@ def _shingles(text, template):
         lines = [' '.join(line.split()) for line in text.splitlines() if line.strip()]
         return {tuple(lines[i:i + 3]) for i in range(len(lines) - 2)}
     return threes(text) - threes(template)
+
+def _text_of(notebook):
+    "Code and text of a notebook."
+    return '\n'.join(cell.source for cell in read_notebook(Path(notebook)).cells)
 
 def find_similar(
     texts:dict[str,str], # Code and text of each notebook, by name
@@ -155,14 +161,14 @@ def regrade(
     production:str|Path|None=None, # Folder of hidden photos, with a folder for each label; None = there are none
     rubric:str|Path|None=None, # TOML file; None = the kit's own
     limits:Limits=Limits(), # For each notebook
-    template:str='', # Text of the notebook they began with, for `similar`
+    template:str|Path|None=None, # Notebook they all began with, for `similar`; None = the kit's a5
     n_jobs:int|None=2, # Hand-ins at a time; None = as `joblib.parallel_config` says, such as on a Dask cluster
 )->Regraded: # Also written: the table, and beside it checks.csv, similar.csv, grades.png, and a page for each
     "Grade a class of hand-ins, in cages; goes on where a killed call was."
     sources, table, points = find_submissions(submissions), _as_table(out), read_rubric(rubric)
     if production and not Path(production).is_dir():
         raise FileNotFoundError(f"The folder of hidden photos {production} does not exist. Check the name.")
-    folder = table.with_suffix('')
+    folder, template = table.with_suffix(''), _text_of(template or find_a5())
     keys = {source: _key(source, production, points, limits) for source in sources}
     todo, tried = [source for source in sources if not _is_done(folder/source.name, keys[source])], {}
     get_sample()  # once, before all of them want it
@@ -183,6 +189,7 @@ def _parse(words):
     parser.add_argument('submissions', help='folder in which each hand-in is a folder, a zip or a notebook')
     parser.add_argument('--out', required=True, help='table to write, such as grades.csv; the rest goes into a folder beside it')
     parser.add_argument('--production', help='folder of photos that no student has seen, with a folder for each label')
+    parser.add_argument('--template', help="notebook that all began with, so that only what they changed is compared; else the kit's a5")
     parser.add_argument('--rubric', help="TOML file with the points of each check; else the kit's own")
     parser.add_argument('--jobs', type=int, default=2, help='hand-ins at a time (2)')
     parser.add_argument('--seconds', type=float, default=Limits().seconds, help='for each notebook (%(default)g)')
@@ -198,7 +205,7 @@ def digits_regrade(
         missing = [what for what, holds in what_holds().items() if not holds]
         if missing: print(f"Here nothing keeps a notebook from these: {', '.join(missing)}. On Linux: bubblewrap.")
         limits = Limits(seconds=args.seconds, memory=args.memory)
-        made = regrade(args.submissions, args.out, args.production, args.rubric, limits, n_jobs=args.jobs)
+        made = regrade(args.submissions, args.out, args.production, args.rubric, limits, args.template, args.jobs)
         print(made.grades.drop(columns=['file', 'max_score', 'to_decide', 'feedback'], errors='ignore').to_string(index=False))
         if len(made.similar): print(f'\nAlike, to be looked at:\n{made.similar.to_string(index=False)}')
         print(f'\nWritten: {made.folder}.csv, and pages to read in {made.folder}')
