@@ -79,11 +79,15 @@ def _size(folder):
             with suppress(OSError): total += os.lstat(os.path.join(place, name)).st_size
     return total/1e9
 
-def _memory(process):
-    "GB of memory that a process has; what several share is divided among them, where the system says so."
-    try: used = process.memory_full_info()
-    except psutil.Error: return 0
-    return getattr(used, 'pss', used.uss)/1e9
+def _memory(processes, enough):
+    "GB of memory that some processes have."
+    used = shared = 0
+    for process in processes:
+        with suppress(psutil.Error): used += process.memory_info().rss/1e9
+    if used < enough: return used
+    for process in processes:  # what several share counts for each of them; to divide it takes long
+        with suppress(psutil.Error): shared += getattr(info := process.memory_full_info(), 'pss', info.uss)/1e9
+    return shared
 
 def _family(pid):
     "A process and all below it."
@@ -113,13 +117,14 @@ class _Guard(threading.Thread):
         limits, family = self.limits, self.family()
         if seconds > limits.seconds: return f'it took more than {limits.seconds:g} seconds'
         if len(family) > limits.processes: return f'it had more than {limits.processes:g} processes'
-        if sum(map(_memory, family)) > limits.memory: return f'it used more than {limits.memory:g} GB of memory'
+        if _memory(family, limits.memory) > limits.memory: return f'it used more than {limits.memory:g} GB of memory'
         return f'it wrote more than {limits.disk:g} GB' if _size(self.folder) - self.size > limits.disk else ''
 
     def end(self):
-        "End all its processes."
+        "End all its processes, and wait until they are gone."
         for process in self.family():
             with suppress(psutil.Error): process.kill()
+        psutil.wait_procs(list(self.seen.values()), timeout=5)
 
 # %% ../nbs/51_cage.ipynb #113ba844
 class _CagedKernel(AsyncKernelManager):

@@ -20,7 +20,7 @@ from joblib import Parallel, delayed
 
 from .cage import Limits, what_holds
 from .files import as_command, atomic_write, progress
-from .grading import grade, last_model, read_rubric, try_models
+from .grading import few_photos, grade, last_model, read_rubric, try_models
 from .handin import find_a5
 from .notebooks import read_notebook
 from .records import is_model
@@ -171,9 +171,9 @@ def regrade(
     folder, template = table.with_suffix(''), _text_of(template or find_a5())
     keys = {source: _key(source, production, points, limits) for source in sources}
     todo, tried = [source for source in sources if not _is_done(folder/source.name, keys[source])], {}
-    get_sample()  # once, before all of them want it
+    get_sample(), few_photos()  # once, before all of them want them
     if production:
-        calls = [(todo[i:i + 10], production, limits) for i in range(0, len(todo), 10)]
+        calls = [(todo[i:i + 10], production, limits) for i in range(0, len(todo), 20)]
         for part in _at_once(_try_some, calls, 'Trying the models', 'cages', n_jobs): tried |= part
     calls = [(folder/source.name, keys[source], source, tried.get(source), points, limits) for source in todo]
     _at_once(_grade_into, calls, 'Grading', 'hand-ins', n_jobs)

@@ -10,12 +10,14 @@ from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 from fastai.callback.training import ShortEpochCallback
 
 from .data import find_root, get_dls
 from .files import named_folder
 from .merge import merge_digits
 from .predictions import evaluate, read_predictions
+from .reading import check_handin
 from .records import find_runs, read_record
 from .scores import compare
 from .training import find_lr, fine_tune
@@ -59,6 +61,11 @@ def _merge(sources, into, **kwargs):
     if all(_here(source) for source in sources): return merge_digits(sources, into, **kwargs)
     return SimpleNamespace(root=None)
 
+def _check_handin(runs, notebook=None):
+    "No check: whoever grades reads the notebook from outside."
+    print('Whether all is there is not looked at in a smoke test.')
+    return pd.DataFrame(columns=['verdict', 'where', 'todo'])
+
 def smoke_names()->dict: # Functions by the names they stand in for
     "What `digits_kit.all` gives a notebook in a smoke test."
     print('Smoke test: where photos are not here, drawn hands stand in; trainings are cut to a few batches; '
@@ -68,4 +75,4 @@ def smoke_names()->dict: # Functions by the names they stand in for
             'find_lr': wraps(find_lr)(lambda learn, num_it=100: 2e-3),
             'fine_tune': wraps(fine_tune)(_fine_tune), 'merge_digits': wraps(merge_digits)(_merge),
             'evaluate': wraps(evaluate)(_evaluate),
-            'compare': wraps(compare)(_compare)}
+            'compare': wraps(compare)(_compare), 'check_handin': wraps(check_handin)(_check_handin)}
