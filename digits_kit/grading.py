@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['few_photos', 'try_models', 'last_model', 'look_at_clone', 'look_at_kit', 'read_rubric', 'count_points', 'Graded',
-           'grade']
+           'rate', 'grade']
 
 # %% ../nbs/55_grading.ipynb #7e6b8451
 import re
@@ -20,11 +20,11 @@ import nbformat
 import pandas as pd
 
 import digits_kit
-from .cage import Caged, Limits, run_caged, run_walled
+from .cage import Caged, Limits, remove_folder, run_caged, run_walled
 from .files import Finding, cache_dir
 from .notebooks import read_notebook
 from .reading import read_all
-from .records import find_runs, is_model, look_at_files, look_at_repository, read_answers, share_right
+from .records import find_runs, is_model, look_at_files, look_at_names, look_at_repository, read_answers, share_right
 from .sample import draw_folder, get_sample
 from .submissions import take_in
 
@@ -49,7 +49,8 @@ def _run(taken, limits):
     "The notebook of a copy, run; it may read the sample and what else was drawn here."
     rooms = {f'/tmp/cache/rooms/{path.parent.name}/{path.name}': path for path in cache_dir('rooms').glob('*/*.npy')}
     drawn = {'/tmp/cache/sample': get_sample().parent, '/tmp/photos': few_photos(), **rooms}
-    env = {'DIGITS_CACHE': '/tmp/cache', 'DIGITS_DATA': '/tmp/photos', 'DIGITS_SMOKE': '1', 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg'}
+    env = {'DIGITS_CACHE': '/tmp/cache', 'DIGITS_DATA': '/tmp/photos', 'DIGITS_SMOKE': '1', 'DIGITS_RUNS': '/tmp/runs',
+           'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', 'PIP_RETRIES': '0'}
     return run_caged(taken.notebook, limits, drawn, env, taken.folder)
 
 # %% ../nbs/55_grading.ipynb #4ac2fd41
@@ -61,7 +62,9 @@ def _trial_notebook(n):
 from digits_kit.models import open_model
 from digits_kit.predictions import predict
 for i in range({n}):
-    try: predict(open_model(f'{{i}}.safetensors'), '/production').to_csv(f'{{i}}.csv', index=False)
+    try:
+        predict(open_model(f'{{i}}.safetensors'), '/production').to_csv(f'{{i}}.part', index=False)
+        Path(f'{{i}}.part').rename(f'{{i}}.csv')
     except Exception as e: Path(f'{{i}}.txt').write_text(f'{{type(e).__name__}}: {{e}}')
 """
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
@@ -85,7 +88,7 @@ def try_models(
 
 def _outcome(stem, done):
     "What the trial wrote about one model."
-    if stem.with_suffix('.csv').is_file(): return pd.read_csv(stem.with_suffix('.csv')), ''
+    with suppress(OSError, ValueError): return pd.read_csv(stem.with_suffix('.csv')), ''
     if stem.with_suffix('.txt').is_file(): return None, stem.with_suffix('.txt').read_text(encoding='utf-8')[:300]
     return None, done.reason or f'the file is larger than {_LARGEST/1e6:g} MB'
 
@@ -104,28 +107,36 @@ def _look_at_model(model, tried):
     if tried is None: return Finding(what, 'note', run.name, 'No model or no hidden photos were there to try it.'), {}
     preds, why = tried
     if preds is None: return Finding(what, 'problem', run.name, f'It cannot be used: {why}.'), {}
-    seen, answers = share_right(preds), read_answers(run)
+    seen, answers, luck = share_right(preds), read_answers(run), 100/preds.actual.nunique()
     said = f"{what}: {seen['accuracy']:.1f} % ({seen['low']:.1f} to {seen['high']:.1f})"
+    if seen['low'] <= luck: return Finding(said, 'problem', run.name, f'It may as well be guessing: luck gives {luck:.0f} %.'), seen
     if not len(answers): return Finding(said, where=run.name), seen
     claim = share_right(answers)
     said += f", the records claim {claim['accuracy']:.1f} %"
     if claim['low'] <= seen['high']: return Finding(said, where=run.name), seen
-    return Finding(said, 'note', run.name, 'Ask how the production photos were taken.'), seen
+    return Finding(said, 'note', run.name, 'That is more than luck explains. Ask how the production photos were taken.'), seen
 
 # %% ../nbs/55_grading.ipynb #c46da037
-def _git_in_walls(folder, *words): return run_walled(['git', '-c', 'safe.directory=*', *words], folder)
+_HARMLESS = ['-c', 'safe.directory=*', '-c', 'core.fsmonitor=false', '-c', 'core.hooksPath=/dev/null',
+             '-c', 'log.showSignature=false', '-c', 'core.worktree=/handin', '-c', 'core.bare=false']
+
+def _git_in_walls(folder, *words): return run_walled(['git', *_HARMLESS, *words], folder)
 
 def look_at_clone(
     folder:Path, # Copy of a hand-in
-)->Finding: # A note where it is no clone, or nothing can be asked
-    "Whether photos, videos or pickles are in the repository that was handed in, or were once."
-    clone = min((path.parent for path in folder.rglob('.git')), default=None)
-    if clone: return look_at_repository(clone, _git_in_walls)
-    return Finding('No photos in the repository', 'note', todo='It was handed in without its history.')
+)->Finding: # A note where nothing can be asked
+    "Whether photos, videos or pickles are handed in; in a clone, also whether they are in its history."
+    clones = sorted(path.parent for path in folder.rglob('.git'))[:3]
+    findings = sorted((look_at_repository(clone, _git_in_walls) for clone in clones), key=lambda o: ['problem', 'note', 'ok'].index(o.verdict))
+    if findings: return findings[0]
+    return look_at_names({path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()}, set(), folder)
 
 # %% ../nbs/55_grading.ipynb #7b885e7c
-_PATCHED = re.compile(r'^\s*(digits_kit\.[\w.]+\s*=[^=]|setattr\(\s*digits_kit|sys\.modules\[.digits_kit|'
-                      r'def (check_handin|evaluate|compare|results_table)\()', re.M)
+_PATCHED = re.compile(
+    r'^[ \t]*((from|import)\s+digits_kit[^\n]*\bas\s+(?P<short>\w+)[\s\S]{0,20000}?^[ \t]*(?P=short)\.[\w.]+\s*=[^=]'
+    r'|digits_kit\.[\w.]+\s*=[^=]|setattr\(\s*digits_kit|sys\.modules\[.digits_kit'
+    r'|def (check_handin|evaluate|compare|results_table)\()'
+    r'|\b(do_execute|input_transformers\w*|ast_transformers|run_cell)\b', re.M)
 
 def look_at_kit(
     nb:nbformat.NotebookNode, # From `read_notebook`
@@ -134,10 +145,11 @@ def look_at_kit(
     "Whether the kit was changed, by the notebook or in a copy that came along."
     what = 'The kit as it is'
     patched = [i for i, cell in enumerate(nb.cells, 1) if cell.cell_type == 'code' and _PATCHED.search(cell.source)]
-    todo = 'It puts something else in the place of a function of the kit.'
+    todo = 'It puts something else in the place of a function of the kit, or changes how cells are run.'
     if patched: return Finding(what, 'problem', f'cell {patched[0]}', todo)
     ours = {path.name: path.read_bytes() for path in Path(digits_kit.__file__).parent.glob('*.py')}
-    others = [path for path in sorted(folder.rglob('digits_kit/*.py')) if path.read_bytes() != ours.get(path.name)]
+    brought = [*folder.rglob('digits_kit/*.py'), *folder.rglob('digits_kit.py')]
+    others = [path for path in sorted(brought) if path.is_file() and path.read_bytes() != ours.get(path.name)]
     if not others: return Finding(what)
     return Finding(what, 'note', others[0].relative_to(folder).as_posix(),
                    f'{len(others)} files of the kit that came along are not ours: another version, or changed.')
@@ -177,7 +189,8 @@ def _read(taken):
         return None, [Finding(what, 'problem', name, f'It is larger than {_LARGEST/1e6:g} MB. Clear its outputs.')]
     try: nb = read_notebook(taken.notebook)
     except (OSError, ValueError) as e: return None, [Finding(what, 'problem', name, str(e))]
-    language = nb.metadata.get('kernelspec', {}).get('language', 'python')
+    spec = nb.metadata.get('kernelspec')
+    language = spec.get('language', 'python') if isinstance(spec, dict) else 'python'
     if language == 'python': return nb, [Finding(what)]
     return None, [Finding(what, 'problem', name, f'It is written for {language}, not for Python.')]
 
@@ -185,22 +198,39 @@ class Graded(NamedTuple):
     "What was seen of a hand-in."
     row:dict # Of the table of the class
     findings:list[Finding] # All checks
-    done:Caged|None # The notebook with its outputs; None = there was none to run
+    nb:nbformat.NotebookNode|None # As it was handed in; None = it cannot be read
+    done:Caged|None # Run here; None = there was none to run
     text:str # Code and text of the notebook, to compare it with others
+
+def rate(
+    findings:list[Finding], # Of one hand-in
+    rubric:dict[str,float], # From `read_rubric`
+)->dict: # score, max_score, to_decide, feedback; a notebook that could not be run at all has no points
+    "What the findings come to, for a table."
+    points, ask = count_points(findings, rubric) if any(o.what == 'Runs to its end' for o in findings) else (0, [])
+    notes = [o for o in findings if o.verdict == 'note' and o.what.startswith(tuple(ask))] if ask else []
+    missing = [name for name in ask if not any(o.what.startswith(name) for o in findings)]
+    decide = [*(f'{o.what}: {o.todo.rstrip(".")}' for o in notes), *(f'{name}: not looked at' for name in missing)]
+    todo = [f'{o.what}: {o.todo.rstrip(".")}' for o in findings if o.verdict == 'problem']
+    return {'score': points, 'max_score': sum(rubric.values()), 'to_decide': '; '.join(decide), 'feedback': '; '.join(todo)}
+
+_MOODLE = re.compile(r'(?P<name>.+?)_(?P<number>\d+)_assignsubmission_')
+
+def _who(name):
+    "Identifier and name, from the name of a hand-in; Moodle's folders have both in theirs."
+    found = _MOODLE.match(name)
+    return {'student_id': f'Participant {found["number"]}', 'name': found['name']} if found else {'student_id': name, 'name': ''}
 
 def _row(taken, findings, done, seen, rubric):
     "A row of the table of the class."
-    points, ask = count_points(findings, rubric) if done else (0, [])
-    todo = '; '.join(f'{o.what}: {o.todo.rstrip(".")}' for o in findings if o.verdict == 'problem')
-    row = {'student_id': taken.name, 'score': points, 'max_score': sum(rubric.values()), 'to_decide': ', '.join(ask),
-           'runs': bool(done and not done.reason), 'why': done.reason if done else 'there is no notebook to run',
-           'cells': done.cells if done else 0, 'feedback': todo}
-    return row | {name: round(value, 1) for name, value in seen.items()}
+    ran = {'runs': bool(done and not done.reason), 'why': done.reason if done else 'there is no notebook to run',
+           'cells': done.cells if done else 0}
+    return _who(taken.name) | rate(findings, rubric) | ran | {name: round(value, 1) for name, value in seen.items()}
 
 def _look(taken, nb, runs):
     "All that can be said of a copy without running it."
     about = [look_at_clone(taken.folder), look_at_files(taken.folder)]
-    return [*about, *read_all(nb, runs), look_at_kit(nb, taken.folder)] if nb else about
+    return [*about, *read_all(nb, runs), look_at_kit(nb, taken.folder)] if nb else []
 
 def grade(
     source:str|Path, # Folder, zip or notebook; it is only read
@@ -210,14 +240,16 @@ def grade(
     tried:tuple[pd.DataFrame|None,str]|None=None, # What `try_models` said of its `last_model`; None = it is tried here
 )->Graded: # Row, findings and outputs
     "Everything that a program can say of a hand-in."
-    with tempfile.TemporaryDirectory() as name:
-        taken = take_in(source, name)
+    place = tempfile.mkdtemp()
+    try:
+        taken = take_in(source, place)
         (nb, findings), runs = _read(taken), find_runs(taken.folder)
         findings = [*taken.findings, *findings, *_look(taken, nb, runs)]
         text = '\n'.join(cell.source for cell in nb.cells) if nb else ''
         model = last_model(taken.folder)
         if tried is None and production and model and is_model(model): tried = try_models([model], production, limits)[0]
-        about_model, seen = _look_at_model(model, tried)
+        about_model, seen = _look_at_model(model, tried) if nb else (None, {})
         done = _run(taken, limits) if nb else None
-        findings += [about_model, *([_look_at_run(done)] if done else [])]
-    return Graded(_row(taken, findings, done, seen, rubric or read_rubric()), findings, done, text)
+        findings += [about_model, _look_at_run(done)] if done else []
+    finally: remove_folder(place)
+    return Graded(_row(taken, findings, done, seen, rubric or read_rubric()), findings, nb, done, text)

@@ -26,7 +26,8 @@ _WORDS = 30  # of the student's own, at least, in each section
 def _section_of(heading):
     "The section that a heading begins; empty = none."
     text = re.sub(r'^[\W\d_]+', '', heading).lower()
-    return next((name for name, words in SECTIONS.items() if re.search(words, text)), '')
+    order = ['Introduction', 'Reflection', 'Summary and conclusion', 'Model training and results']  # "Results and conclusion"
+    return next((name for name in order if re.search(SECTIONS[name], text)), '')
 
 def _headings(nb):
     "Cell number and text of each heading."
@@ -58,7 +59,7 @@ def _look_at_section(nb, name, place):
         return Finding(what, 'problem', todo=f'Add the section: a Markdown cell that begins with `## {name}`.')
     text, where = _own_text(nb, *place), f'cells {place[0]} to {place[1] - 1}' if place[1] - place[0] > 1 else f'cell {place[0]}'
     marks, words = text.count('[replace:'), len(re.findall(r'\w+', text))
-    if marks: return Finding(what, 'problem', where, f'Replace the text marked [replace: …] ({marks} times).')
+    if marks: return Finding(what, 'problem', where, f'Replace the text marked [replace: …], {marks} in all.')
     if words >= _WORDS: return Finding(what, where=where)
     return Finding(what, 'problem', where, f'Write a few sentences of your own. So far: {words} words; at the least: {_WORDS}.')
 
@@ -91,7 +92,9 @@ _APPROACHES = {
     'another architecture': r'architecture|timm|resnet|approach 3',
     'class activation maps': r'\bcam\b|activation map|approach 4'}
 
-def _code(nb): return '\n'.join(cell.source for cell in nb.cells if cell.cell_type == 'code')
+def _code(nb):
+    "All code, without its comments."
+    return '\n'.join(re.sub(r'#.*', '', cell.source) for cell in nb.cells if cell.cell_type == 'code')
 
 def read_code(
     nb, # From `read_notebook`
@@ -106,7 +109,7 @@ def read_code(
     return [*steps, approach]
 
 # %% ../nbs/54_reading.ipynb #54c00002
-_PICTURE = re.compile(r'!\[[^\]]*\]\([^)]+\)|<img\b')
+_PICTURE = re.compile(r'!\[[^][\n]{0,300}\]\([^)\n]{1,3000}\)|<img\b')
 
 def _has_figure(cell):
     "Whether a cell shows a figure; the kit's own do not count."
@@ -129,10 +132,13 @@ def read_left_out(
     nb, # From `read_notebook`
 )->list[Finding]: # One for each cell that says it is not to be run; else one that is ok
     "Cells that a test leaves out."
-    what, mark = 'All code is run', re.compile(r'^#\|\s*eval:\s*false', re.M | re.I)
-    cells = [i for i, cell in enumerate(nb.cells, 1) if cell.cell_type == 'code' and mark.search(cell.source)]
+    from digits_kit.cage import is_left_out  # nbformat takes seconds: only now
+    what, magic = 'All code is run', re.compile(r'%%(script|bash|sh|writefile|html|svg|latex|javascript|js|markdown|perl|ruby)\b')
+    cells = [(i, cell) for i, cell in enumerate(nb.cells, 1) if cell.cell_type == 'code']
     todo = 'Take `#| eval: false` out, or say why the cell must not run.'
-    return [Finding(what, 'problem', f'cell {i}', todo) for i in cells] or [Finding(what)]
+    found = [Finding(what, 'problem', f'cell {i}', todo) for i, cell in cells if is_left_out(cell)]
+    found += [Finding(what, 'note', f'cell {i}', 'It is not run as Python.') for i, cell in cells if magic.match(cell.source.strip())]
+    return found or [Finding(what)]
 
 # %% ../nbs/54_reading.ipynb #dc9d9a51
 _UNIT = r'(?:s|sec\w*|min\w*|ms|h|hours?|[kMG]B|points?|epochs?|px|cm|million|M|k|x|times)\b'
@@ -149,8 +155,8 @@ def _compare(value, rounded, known):
     "What a typed number should be; None = it is right, or like nothing known."
     off = {what: abs(value - abs(there)) for what, there in known.items()}
     if min(off.values()) <= rounded + 1e-6: return None
-    near = min((what for what in off if not re.match('lower end|upper end|from', what)), key=off.get)
-    return near if off[near] < 3 else None
+    near = min((what for what in off if not re.match('lower end|upper end|from .* to ', what)), key=off.get, default=None)
+    return near if near and off[near] < 3 else None
 
 def read_numbers(
     nb, # From `read_notebook`

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['read_record', 'read_answers', 'find_runs', 'share_right', 'known_numbers', 'is_model', 'look_at_runs',
-           'look_at_repository', 'look_at_files']
+           'look_at_names', 'look_at_repository', 'look_at_files']
 
 # %% ../nbs/53_records.ipynb #3a10c004
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Callable
 from io import StringIO
@@ -27,7 +28,8 @@ _NEEDED = ['image', 'sha256', 'actual', 'predicted']
 
 def _read_text(path):
     "The text of a file that somebody handed in."
-    if path.stat().st_size > _MOST: raise ValueError(f'{path} is larger than {_MOST/1e6:g} MB.')
+    info = path.lstat()
+    if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST: raise ValueError(f'{path} is no file, or one of more than {_MOST/1e6:g} MB.')
     return path.read_text(encoding='utf-8')
 
 def read_record(
@@ -42,26 +44,29 @@ def read_answers(
     run:str|Path, # Folder of a run
 )->pd.DataFrame: # Columns image, sha256, actual, predicted, all text; no rows = there are none that can be read
     "What the model of a run answered in production; photos of train and valid do not count."
-    try: answers = pd.read_csv(StringIO(_read_text(Path(run)/'predictions.csv')), dtype=str, keep_default_na=False)
-    except (OSError, ValueError): answers = pd.DataFrame()
-    if not set(_NEEDED) <= set(answers): return pd.DataFrame(columns=_NEEDED)
+    none = pd.DataFrame(columns=_NEEDED)
+    try:
+        text = _read_text(Path(run)/'predictions.csv')
+        if len(text.partition('\n')[0]) > 10_000: return none
+        answers = pd.read_csv(StringIO(text), usecols=_NEEDED, dtype=str, keep_default_na=False)
+    except (OSError, ValueError): return none
     return answers.loc[~answers.image.str.split('/').str[0].isin(['train', 'valid']), _NEEDED]
 
 # %% ../nbs/53_records.ipynb #3a10c009
 def find_runs(
     folder:str|Path, # Folder with runs, however deep
-)->list[Path]: # Oldest first
+)->list[Path]: # Oldest first, at most twenty
     "The newest run of each name."
     newest = {}
     for run in sorted((path.parent for path in Path(folder).rglob('run.json')), key=lambda run: run.name):
         newest[str(read_record(run).get('name', run.name))] = run
-    return sorted(newest.values(), key=lambda run: run.name)
+    return sorted(newest.values(), key=lambda run: run.name)[-20:]
 
 # %% ../nbs/53_records.ipynb #117a6fb0
 def _valid_of(record):
     "The accuracy on valid in a record, or None."
     try: return float((record.get('kept') or record['history'][-1])['accuracy'])
-    except (KeyError, IndexError, TypeError, ValueError): return None
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError): return None
 
 def share_right(
     answers:pd.DataFrame, # With columns actual, predicted; at least one row
@@ -78,7 +83,7 @@ def known_numbers(
     known, ends = {}, {}
     for run in map(Path, runs):
         record, answers = read_record(run), read_answers(run)
-        name = record.get('name', run.name)
+        name = str(record.get('name', run.name))[:60]
         if (valid := _valid_of(record)) is not None: known[f'{name} on valid'] = 100*valid
         if not len(answers): continue
         share = share_right(answers)
@@ -122,7 +127,7 @@ def look_at_runs(
 # %% ../nbs/53_records.ipynb #3cecb270
 _PICKLES = '.pkl', '.pickle', '.pth', '.pt'
 _UNWANTED = ('.mp4', '.mov', '.avi', '.webm', *_PICKLES)
-_OF_THE_KIT = {f'nbs/images/{name}.png' for name in ('a5', 'capture', 'review')}
+_OF_THE_KIT = 'nbs/images/a5.png', 'nbs/images/capture.png', 'nbs/images/review.png'
 _LARGE = 20e6  # bytes
 
 def _git(folder, *words):
@@ -133,26 +138,37 @@ def _git(folder, *words):
 
 def _names(said): return {name.strip('\n') for name in (said or '').split('\0')} - {''}
 
-def _is_unwanted(name): return name not in _OF_THE_KIT and (is_image(name) or name.lower().endswith(_UNWANTED))
+def _is_unwanted(name): return not name.endswith(_OF_THE_KIT) and (is_image(name) or name.lower().endswith(_UNWANTED))
 
 def _is_large(path):
     try: return os.lstat(path).st_size > _LARGE
     except OSError: return False
+
+def look_at_names(
+    now:set[str], # Names of files that are handed in, as seen from `top`
+    ever:set[str], # Names of files that are in the history
+    top:Path, # Folder
+)->Finding:
+    "Whether photos, videos, pickles or very large files are among some files, or were once."
+    what = 'No photos are handed in'
+    here = sorted(name for name in now if _is_unwanted(name) or _is_large(top/name))
+    if here: return Finding(what, 'problem', here[0], f'Take them out (in git with `git rm --cached`): {", ".join(here[:3])}')
+    past = sorted(filter(_is_unwanted, ever))
+    if not past: return Finding(what)
+    return Finding(what, 'problem', past[0], f'They are gone, but not from the history: {", ".join(past[:3])}. Hand in a new clone without it.')
 
 def look_at_repository(
     folder:str|Path, # Somewhere in a clone, or not
     git:Callable=_git, # Asks git in a folder, as `_git` does
 )->Finding: # A note where there is no repository
     "Whether photos, videos, pickles or very large files are in a repository, or were once."
-    what, up = 'No photos in the repository', git(folder, 'rev-parse', '--show-cdup')
-    if up is None: return Finding(what, 'note', todo='It is in no git repository, so there was nothing to look at.')
+    up = git(folder, 'rev-parse', '--show-cdup')
+    if up is None: return Finding('No photos are handed in', 'note', todo='It is in no git repository, so there was nothing to look at.')
     top = Path(folder)/up.strip()
-    now, ever = (_names(git(top, *words, '-z')) for words in (['ls-files'], ['log', '--all', '--name-only', '--format=']))
-    here = sorted(name for name in now if _is_unwanted(name) or _is_large(top/name))
-    if here: return Finding(what, 'problem', here[0], f'Take them out with `git rm --cached`: {", ".join(here[:3])}')
-    past = sorted(filter(_is_unwanted, ever))
-    if not past: return Finding(what)
-    return Finding(what, 'problem', past[0], f'They are gone, but not from the history: {", ".join(past[:3])}. Hand in a new clone without it.')
+    now, ever = (git(top, *words, '-z') for words in (['ls-files'], ['log', '--all', '--name-only', '--format=']))
+    if now is None or ever is None and git(top, 'rev-parse', '--verify', 'HEAD'):
+        return Finding('No photos are handed in', 'note', todo='Git cannot read the repository.')
+    return look_at_names(_names(now), _names(ever), top)
 
 # %% ../nbs/53_records.ipynb #7b885e7d
 def look_at_files(

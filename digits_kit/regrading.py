@@ -8,9 +8,15 @@ __all__ = ['find_similar', 'Regraded', 'regrade', 'digits_regrade']
 # %% ../nbs/56_regrading.ipynb #368746f0
 import argparse
 import hashlib
+import html
 import json
+import os
+import re
 import shutil
+import signal
 import tempfile
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +25,9 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from .cage import Limits, what_holds
-from .files import as_command, atomic_write, progress
-from .grading import few_photos, grade, last_model, read_rubric, try_models
+from .files import Finding, as_command, atomic_write, progress
+from .folder import is_image
+from .grading import Graded, few_photos, grade, last_model, rate, read_rubric, try_models
 from .handin import find_a5
 from .notebooks import read_notebook
 from .records import is_model
@@ -30,41 +37,79 @@ from .submissions import find_submissions, take_in
 # %% ../nbs/56_regrading.ipynb #f7471687
 def _state(path):
     "Names, sizes and times of all files of a hand-in."
-    files = [path] if path.is_file() else sorted(path.rglob('*'))
-    files = [file for file in files if file.is_symlink() or not file.is_dir()]
-    return [(file.relative_to(path).as_posix(), *file.lstat()[6:9:2]) for file in files]
+    if not path.is_dir(): return [path.lstat()[6:9:2]]
+    files = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
+    return [(os.path.relpath(file, path), *os.lstat(file)[6:9:2]) for file in sorted(files)]
 
-def _key(source, production, rubric, limits):
-    "What decides about a row."
-    words = json.dumps([_state(source), production and _state(Path(production)), rubric, limits], default=str)
+def _key(source, production, limits):
+    "What decides about what is found; the rubric does not."
+    words = json.dumps([_state(source), production and _state(Path(production)), limits], default=str)
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
-def _page(graded, name):
-    "A page to read: the checks, then the notebook with its outputs; scripts of the student are taken out."
+_SAFE = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
+
+def _frame(cells):
+    "The notebook in a frame in which no script runs and nothing is fetched, whatever stands in it."
     from nbconvert import HTMLExporter  # takes a while
-    rows = '\n'.join(f'| {o.verdict} | {o.what} | {o.where} | {o.todo} |'.replace('\n', ' ') for o in graded.findings)
-    head = f'# {name}\n\n{graded.row["score"]:g} of {graded.row["max_score"]:g} points\n\n| | check | where | |\n|---|---|---|---|\n'
-    top = nbformat.v4.new_markdown_cell(head + rows)
-    cells = graded.done.nb.cells if graded.done else []
-    nb = nbformat.v4.new_notebook(cells=[top, *cells])
-    return HTMLExporter(sanitize_html=True).from_notebook_node(nb)[0]
+    try:
+        with _within(60): text = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=cells))[0]
+    except Exception as e: return f'<p>The notebook cannot be shown ({html.escape(type(e).__name__)}).</p>'
+    return f'<iframe sandbox style="width: 100%; height: 95vh; border: 1px solid #ccc" srcdoc="{html.escape(_SAFE + text)}"></iframe>'
+
+def _numbered(graded):
+    "The cells to show, and before each that a check names its number: as handed in, or as run here if that had no outputs."
+    named = {int(i) for o in graded.findings for i in re.findall(r'cells? (\d+)', o.where)}
+    cells = graded.nb.cells if graded.nb else []
+    if graded.done and not any(cell.get('outputs') for cell in cells): cells = graded.done.nb.cells
+    label = nbformat.v4.new_markdown_cell
+    return [o for i, cell in enumerate(cells, 1) for o in ([label(f'`cell {i}`')]*(i in named) + [cell])]
+
+def _page(graded, name):
+    "A page to read: the checks, then the notebook."
+    first = sorted(graded.findings, key=lambda o: ['problem', 'note', 'ok'].index(o.verdict))
+    rows = ''.join(f'<tr class="{o.verdict}">' + ''.join(f'<td>{html.escape(str(text))}</td>' for text in o) + '</tr>' for o in first)
+    row = graded.row
+    return f"""<!doctype html><meta charset="utf-8"><title>{html.escape(name)}</title>
+<style>body {{font-family: sans-serif; margin: 2em}} td, th {{text-align: left; padding: .2em 1em .2em 0; vertical-align: top}}
+.problem {{background: #fdd}} .note {{background: #ffd}}</style>
+<h1>{html.escape(name)}</h1><p>{row['score']:g} of {row['max_score']:g} points by the first rubric it was graded with.
+{'It was run here to its end.' if row['runs'] else 'It was not run to its end: ' + html.escape(row['why'])}</p>
+<table><tr><th>check</th><th>verdict</th><th>where</th><th>what to do</th></tr>{rows}</table>
+<h2>As it was handed in</h2>{_frame(_numbered(graded))}"""
 
 def _is_done(folder, key):
     "Whether a hand-in was graded as it is."
     try: return json.loads((folder/'row.json').read_text(encoding='utf-8'))['key'] == key
     except FileNotFoundError: return False
 
-def _grade_into(folder, key, source, tried, rubric, limits):
+@contextmanager
+def _within(seconds):
+    "Raise TimeoutError when what is inside takes longer; where the system has no alarm, or in a thread, it may take for ever."
+    if not hasattr(signal, 'SIGALRM') or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    def late(*_): raise TimeoutError(f'it took more than {seconds:g} seconds to look at')
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(int(seconds) + 1)
+    try: yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+def _grade_into(place, key, source, tried, rubric, limits):
     "Grade a hand-in, and write down what came of it; `row.json` comes last."
-    (folder/'row.json').unlink(missing_ok=True)
-    try: graded = grade(source, None, rubric, limits, tried)
+    (place/'row.json').unlink(missing_ok=True)
+    try:
+        with _within(2*limits.seconds + 60): graded = grade(source, None, rubric, limits, tried)
     except Exception as e:  # one hand-in never stops the others
-        row, checks, text = {'student_id': source.stem, 'runs': False, 'why': f'{type(e).__name__}: {e}'}, [], ''
-    else:
-        row, checks, text = graded.row, [o._asdict() for o in graded.findings], graded.text
-        with atomic_write(folder/'report.html', 'w') as f: f.write(_page(graded, source.name))
-    made = {'key': key, 'row': row, 'checks': checks, 'text': text}
-    with atomic_write(folder/'row.json', 'w') as f: json.dump(made, f)
+        why = f'{type(e).__name__}: {e}'
+        row = {'student_id': source.stem, 'name': '', 'score': 0, 'max_score': sum(rubric.values()), 'runs': False, 'why': why, 'cells': 0}
+        graded = Graded(row, [Finding('Can be graded', 'problem', todo=why)], None, None, '')
+    page = _page(graded, source.name).encode('utf-8', 'replace')
+    with atomic_write(place/'report.html') as f: f.write(page)
+    checks = [finding._asdict() for finding in graded.findings]
+    made = {'key': key, 'row': graded.row, 'checks': checks, 'text': graded.text}
+    with atomic_write(place/'row.json', 'w') as f: json.dump(made, f)
 
 # %% ../nbs/56_regrading.ipynb #56c00002
 def _take_model(source, path):
@@ -77,18 +122,18 @@ def _try_some(sources, production, limits):
     "What the models of some hand-ins say of the hidden photos, by the hand-in; None = there is no model."
     with tempfile.TemporaryDirectory() as name:
         paths = {source: Path(name)/f'{i}.safetensors' for i, source in enumerate(sources)}
-        for source, path in paths.items(): _take_model(source, path)
+        for source, path in paths.items():
+            with suppress(Exception): _take_model(source, path)  # what is wrong is said when it is graded
         there = [source for source in sources if paths[source].exists()]
         tried = try_models([paths[source] for source in there], production, limits) if there else []
     return dict.fromkeys(sources) | dict(zip(there, tried))
 
 # %% ../nbs/56_regrading.ipynb #6ea367a8
-def _shingles(text, template):
-    "All threes of lines that are not the template's."
-    def threes(text):
-        lines = [' '.join(line.split()) for line in text.splitlines() if line.strip()]
-        return {tuple(lines[i:i + 3]) for i in range(len(lines) - 2)}
-    return threes(text) - threes(template)
+def _fives(text, template):
+    "All fives of words in the lines that are not the template's, in order."
+    known = {line.strip() for line in template.splitlines()}
+    words = ' '.join(line for line in text.splitlines() if line.strip() not in known).split()
+    return dict.fromkeys(tuple(words[i:i + 5]) for i in range(len(words) - 4))
 
 def _text_of(notebook):
     "Code and text of a notebook."
@@ -97,15 +142,15 @@ def _text_of(notebook):
 def find_similar(
     texts:dict[str,str], # Code and text of each notebook, by name
     template:str='', # What all of them began with
-    least:float=.5, # Share of threes in common from which a pair is shown, 0 … 1
+    least:float=.5, # Share of fives in common from which a pair is shown, 0 … 1
 )->pd.DataFrame: # Columns a, b, share, example; the most alike first
     "Pairs of notebooks that have much in common."
-    sets, rows = {name: _shingles(text, template) for name, text in texts.items()}, []
+    sets, rows = {name: _fives(text, template) for name, text in texts.items()}, []
     for i, a in enumerate(names := list(sets)):
         for b in names[:i]:
-            common, smaller = sets[a] & sets[b], min(len(sets[a]), len(sets[b]))
-            if smaller > 5 and len(common) >= least*smaller:
-                rows.append({'a': b, 'b': a, 'share': round(len(common)/smaller, 2), 'example': min(common)[0]})
+            common, smaller = [five for five in sets[b] if five in sets[a]], min(len(sets[a]), len(sets[b]))
+            if smaller > 20 and len(common) >= least*smaller:
+                rows.append({'a': b, 'b': a, 'share': round(len(common)/smaller, 2), 'example': ' '.join(common[0])})
     table = pd.DataFrame(rows, columns=['a', 'b', 'share', 'example'])
     return table.sort_values(['share', 'a', 'b'], ascending=[False, True, True])
 
@@ -117,43 +162,65 @@ class Regraded(NamedTuple):
     similar:pd.DataFrame # Pairs to look at
     folder:Path # Where pages and tables lie
 
-def _collect(sources, folder):
-    "The rows of all that are done."
-    made = [(source.name, json.loads((folder/source.name/'row.json').read_text(encoding='utf-8'))) for source in sources]
-    grades = pd.DataFrame([{'file': name} | one['row'] for name, one in made])
-    checks = pd.DataFrame([{'file': name} | check for name, one in made for check in one['checks']])
-    return grades, checks, {name: one['text'] for name, one in made if one['text']}
+def _collect(places, rubric):
+    "The rows of all that are done, with the points of this rubric."
+    made = {source.name: json.loads((place/'row.json').read_text(encoding='utf-8')) for source, place in places.items()}
+    rows = [{'file': name} | one['row'] | rate([Finding(**o) for o in one['checks']], rubric) for name, one in made.items()]
+    checks = pd.DataFrame([{'file': name} | check for name, one in made.items() for check in one['checks']])
+    unused = [name for name in rubric if not checks.what.str.startswith(name).any()]
+    if unused: print(f'No check of this class begins with {", ".join(map(repr, unused))}: is that what the rubric means?')
+    return pd.DataFrame(rows), checks, {name: one['text'] for name, one in made.items() if one['text']}
 
 def _plot(grades, path):
     "The class as a picture: points, and the model on hidden photos with its interval."
     from matplotlib.figure import Figure  # without the screen
     order = grades.sort_values('score').reset_index(drop=True)
+    names = order.file.str.encode('utf-8', 'replace').str.decode('utf-8').str.replace('$', r'\$')  # no formula
     fig = Figure(figsize=(9, 1 + .28*len(order)), layout='constrained')
-    left, right = fig.subplots(1, 2, sharey=True)
-    left.barh(order.file, order.score.fillna(0), color=['tab:blue' if runs else 'tab:orange' for runs in order.runs])
-    left.set(xlabel='points (orange: does not run to its end)', xlim=(0, order.max_score.max()))
-    if 'accuracy' in order:
+    left, *right = fig.subplots(1, 1 + ('accuracy' in order), sharey=True, squeeze=False)[0]
+    left.barh(names, order.score, color=['tab:blue' if runs else 'tab:orange' for runs in order.runs])
+    left.set(xlabel='points', title='orange: does not run', xlim=(0, order.max_score.max()))
+    for ax in right:
         far = [order.accuracy - order.low, order.high - order.accuracy]
-        right.errorbar(order.accuracy, order.index, xerr=far, fmt='o')
-    right.set(xlabel='model on hidden photos (%)', xlim=(0, 100))
+        ax.errorbar(order.accuracy, order.index, xerr=far, fmt='o')
+        ax.axvline(20, color='gray', ls='--', lw=1)
+        ax.set(xlabel='model on hidden photos, %', title='with 95 % interval; dashed: luck', xlim=(0, 100))
     fig.savefig(path, dpi=90)
+
+def _as_csv(frame):
+    "The bytes of a table; what a spreadsheet would take for a formula begins with an apostrophe."
+    formula = ('=', '+', '-', '@', '\t', '\r')
+    safe = frame.map(lambda value: f"'{value}" if isinstance(value, str) and value.startswith(formula) else value)
+    return safe.to_csv(index=False, lineterminator='\n').encode('utf-8', 'replace')
 
 def _write(made, table):
     "The tables and the picture."
     for path, frame in ((made.folder/'checks.csv', made.checks), (made.folder/'similar.csv', made.similar), (table, made.grades)):
-        with atomic_write(path, 'w') as f: frame.to_csv(f, index=False)
+        with atomic_write(path) as f: f.write(_as_csv(frame))
     _plot(made.grades, made.folder/'grades.png')
 
 # %% ../nbs/56_regrading.ipynb #56c00003
-def _as_table(out):
-    "The path of the table; raises when it is none."
-    if Path(out).suffix.lower() == '.csv': return Path(out).expanduser().resolve()
-    raise ValueError(f"`out` must be a table that ends in .csv, got {str(out)!r}. Take grades.csv.")
+def _as_table(out, submissions):
+    "The path of the table; raises when it is none, or when the folder beside it is that of the hand-ins."
+    table = Path(out).expanduser().resolve()
+    if table.suffix.lower() != '.csv': raise ValueError(f"`out` must be a table that ends in .csv, got {str(out)!r}. Take grades.csv.")
+    own, theirs = table.with_suffix(''), Path(submissions).expanduser().resolve()
+    if own != theirs and theirs not in own.parents: return table
+    raise ValueError(f"`out` must lead beside the folder of hand-ins, and not be called as it is, for pages go into {own}. Take grades.csv.")
+
+def _check_photos(production):
+    "Raise unless a folder has photos in folders for their labels."
+    if not Path(production).is_dir():
+        raise FileNotFoundError(f"The folder of hidden photos {production} does not exist. Check the name.")
+    if any(is_image(path.name) for path in Path(production).glob('*/*')): return
+    raise ValueError(f"The folder of hidden photos {production} must hold a folder for each label, such as `one`, with photos in it. "
+                     "There is none; name the folder above them.")
 
 def _at_once(function, calls, what, unit, n_jobs):
     "Call `function` with each of `calls`, several at a time."
+    if not calls: return []
     done = Parallel(n_jobs=n_jobs, return_as='generator_unordered')(delayed(function)(*call) for call in calls)
-    return list(progress(done, what, len(calls), unit)) if calls else []
+    return list(progress(done, what, len(calls), unit))
 
 def regrade(
     submissions:str|Path, # Folder in which each hand-in is a folder, a zip or a notebook
@@ -165,19 +232,19 @@ def regrade(
     n_jobs:int|None=2, # Hand-ins at a time; None = as `joblib.parallel_config` says, such as on a Dask cluster
 )->Regraded: # Also written: the table, and beside it checks.csv, similar.csv, grades.png, and a page for each
     "Grade a class of hand-ins, in cages; goes on where a killed call was."
-    sources, table, points = find_submissions(submissions), _as_table(out), read_rubric(rubric)
-    if production and not Path(production).is_dir():
-        raise FileNotFoundError(f"The folder of hidden photos {production} does not exist. Check the name.")
+    sources, table, points = find_submissions(submissions), _as_table(out, submissions), read_rubric(rubric)
+    if production: _check_photos(production)
     folder, template = table.with_suffix(''), _text_of(template or find_a5())
-    keys = {source: _key(source, production, points, limits) for source in sources}
-    todo, tried = [source for source in sources if not _is_done(folder/source.name, keys[source])], {}
+    places = {source: folder/'hand-ins'/source.name for source in sources}
+    keys = {source: _key(source, production, limits) for source in sources}
+    todo, tried = [source for source in sources if not _is_done(places[source], keys[source])], {}
     get_sample(), few_photos()  # once, before all of them want them
     if production:
         calls = [(todo[i:i + 10], production, limits) for i in range(0, len(todo), 20)]
         for part in _at_once(_try_some, calls, 'Trying the models', 'cages', n_jobs): tried |= part
-    calls = [(folder/source.name, keys[source], source, tried.get(source), points, limits) for source in todo]
+    calls = [(places[source], keys[source], source, tried.get(source), points, limits) for source in todo]
     _at_once(_grade_into, calls, 'Grading', 'hand-ins', n_jobs)
-    grades, checks, texts = _collect(sources, folder)
+    grades, checks, texts = _collect(places, points)
     made = Regraded(grades, checks, find_similar(texts, template), folder)
     _write(made, table)
     return made
@@ -206,6 +273,8 @@ def digits_regrade(
         if missing: print(f"Here nothing keeps a notebook from these: {', '.join(missing)}. On Linux: bubblewrap.")
         limits = Limits(seconds=args.seconds, memory=args.memory)
         made = regrade(args.submissions, args.out, args.production, args.rubric, limits, args.template, args.jobs)
-        print(made.grades.drop(columns=['file', 'max_score', 'to_decide', 'feedback'], errors='ignore').to_string(index=False))
+        shown = made.grades.drop(columns=['student_id', 'name', 'to_decide', 'feedback'])
+        print(shown.to_string(index=False))
+        for row in made.grades[made.grades.to_decide != ''].itertuples(): print(f'\nTo be decided about {row.file}: {row.to_decide}')
         if len(made.similar): print(f'\nAlike, to be looked at:\n{made.similar.to_string(index=False)}')
         print(f'\nWritten: {made.folder}.csv, and pages to read in {made.folder}')

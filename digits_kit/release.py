@@ -19,11 +19,16 @@ from .notebooks import clear_outputs, read_notebook
 # %% ../nbs/58_release.ipynb #c84c2ec4
 _KINDS = {'SOLUTION': ['# YOUR CODE HERE', 'raise NotImplementedError()'], 'HIDDEN TESTS': [], 'MARK SCHEME': []}
 
+_MARK = re.compile(r'(\s*)(?:#+|=+)\s*(BEGIN|END) (SOLUTION|HIDDEN TESTS|MARK SCHEME)\s*=*\s*')
+_ALIKE = re.compile(r'\b(begin|end)\W+(solution|hidden\W*tests?|mark\W*scheme)', re.I)
+
 def _release_lines(source, i):
     "The lines of a cell without what is marked; raises when a mark has no partner."
     kept, inside = [], ''
     for line in source.splitlines():
-        mark = re.fullmatch(r'(\s*)(?:###|===) (BEGIN|END) (SOLUTION|HIDDEN TESTS|MARK SCHEME)\s*(?:===)?\s*', line)
+        mark = _MARK.fullmatch(line)
+        if not mark and _ALIKE.search(line):
+            raise ValueError(f"Cell {i}: '{line.strip()}' is nearly a mark. Write it as `### BEGIN SOLUTION`, or in other words.")
         if mark and (mark[2] == 'BEGIN') == bool(inside) or mark and inside not in ('', mark[3]):
             raise ValueError(f"Cell {i}: '{line.strip()}' has no partner. Each BEGIN needs an END of the same kind.")
         if mark and mark[2] == 'BEGIN': kept += [mark[1] + text for text in _KINDS[mark[3]]]
@@ -39,6 +44,7 @@ def release(
     new = clear_outputs(copy.deepcopy(nb))
     for i, cell in enumerate(new.cells, 1):
         cell.source, before = _release_lines(cell.source, i), cell.source
+        if cell.source == before and cell.metadata.get('nbgrader', {}).get('solution'): cell.source = '\n'.join(_KINDS['SOLUTION'])
         if before.strip() and not cell.source.strip(): cell.metadata['gone'] = True
     new.cells = [cell for cell in new.cells if not cell.metadata.pop('gone', False)]
     return new
@@ -53,6 +59,9 @@ def digits_release(
     with as_command('digits_release', 'Nothing was written.'):
         path, new = Path(notebook).expanduser(), Path(out).expanduser()
         if new.exists(): raise FileExistsError(f"{new} exists. Name another file, or move that one away.")
-        released = release(read_notebook(path))
+        whole = read_notebook(path)
+        released = release(whole)
+        if [cell.source for cell in released.cells] == [cell.source for cell in whole.cells]:
+            raise ValueError(f"{path} has no mark such as `### BEGIN SOLUTION`, so students would get it as it is.")
         with atomic_write(new, 'w') as f: nbformat.write(released, f)
         print(f'{new}: {len(released.cells)} cells. Run it once as a student would.')

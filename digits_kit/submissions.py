@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 from .files import Finding
 
@@ -42,7 +42,7 @@ def _of_zip(archive)->Iterator[_Entry]:
         yield _Entry(info.filename.replace('\\', '/'), info.file_size, opens)
 
 # %% ../nbs/52_submissions.ipynb #41a77f74
-_FILES, _BYTES = 20_000, 2e9  # what a hand-in may have at most
+_FILES, _BYTES, _DEPTH = 20_000, 2e9, 40  # what a hand-in may have at most
 _NOISE = '__MACOSX', '.DS_Store', 'Thumbs.db', '__pycache__', '.ipynb_checkpoints'
 
 def _why_not(entry):
@@ -50,6 +50,7 @@ def _why_not(entry):
     path = PurePosixPath(entry.name)
     outside = path.is_absolute() or '..' in path.parts or ':' in entry.name or '\0' in entry.name
     if outside: return 'its name leads out of the folder'
+    if len(path.parts) > _DEPTH: return f'it lies more than {_DEPTH} folders deep'
     return '' if entry.open else 'it is a link or no file'
 
 def _write(entry, path):
@@ -73,7 +74,7 @@ def _copy(entries, folder):
             return [*findings, Finding('Size of the hand-in', 'problem', entry.name, todo)]
         try:
             if not why: _write(entry, folder/entry.name)
-        except (OSError, ValueError, BadZipFile, RuntimeError) as e: why = str(e) or type(e).__name__
+        except Exception as e: why = str(e) or type(e).__name__  # a damaged zip may raise anything
         if why: findings.append(Finding('File left out', 'problem', entry.name, f'It was not copied, for {why}.'))
     return findings
 
@@ -96,14 +97,17 @@ class Submission(NamedTuple):
     notebook:Path|None # In the copy; None = it could not be told which is meant
     findings:list[Finding] # What could not come along
 
+_ARCHIVES = '.zip', '.ipynb', '.rar', '.7z', '.tar', '.gz', '.tgz', '.xz'  # the last six cannot be opened, but have a row
+
 def find_submissions(
     root:str|Path, # Folder in which each hand-in is a folder, a zip or a notebook
 )->list[Path]: # By name; hidden ones are left out
     "All hand-ins of a class."
     root = Path(root).expanduser()
+    if root.is_file(): raise NotADirectoryError(f"{root} is a file. Unpack it, and name the folder with the hand-ins in it.")
     if not root.is_dir(): raise FileNotFoundError(f"The folder of submissions {root} does not exist. Check the name.")
     found = sorted(path for path in root.iterdir() if not path.name.startswith('.') and path.name not in _NOISE)
-    found = [path for path in found if path.is_dir() or path.suffix.lower() in ('.zip', '.ipynb')]
+    found = [path for path in found if path.is_dir() or path.suffix.lower() in _ARCHIVES]
     if not found: raise FileNotFoundError(f"{root} holds no hand-in. Each is a folder, a zip or a notebook in it.")
     return found
 
@@ -111,23 +115,25 @@ def take_in(
     source:str|Path, # Folder, zip or notebook
     into:str|Path, # Folder in which the copy is made, under the name of `source`
 )->Submission: # With findings for all that was left out
-    "A fresh copy of a hand-in; a zip that lies alone in a folder is opened as well."
+    "A fresh copy of a hand-in; where there is no notebook in it, the zips in it are opened as well."
     source = Path(source)
+    if source.stem in ('', '.', '..'): raise ValueError(f"A hand-in must have a name, got {source}. Call it otherwise.")
     folder = Path(into)/source.stem if source.is_file() else Path(into)/source.name
     if folder.exists(): shutil.rmtree(folder)
     folder.mkdir(parents=True)
     findings = _unpack(source, folder)
-    inner = [path for path in folder.rglob('*') if path.is_file()]
-    if source.is_dir() and len(inner) == 1 and inner[0].suffix.lower() == '.zip': findings += _unpack(inner[0], folder)
+    if not any(folder.rglob('*.ipynb')):
+        for inner in sorted(folder.rglob('*.zip'))[:3]: findings += _unpack(inner, inner.parent/inner.stem)
     notebook, missing = _find_notebook(folder)
     return Submission(folder.name, source, folder, notebook, [*findings, *missing])
 
 def _unpack(source, folder):
     "Copy what a folder, zip or notebook holds."
     if source.is_dir(): return _copy(_of_folder(source), folder)
+    if not source.is_file(): return [Finding('Hand-in', 'problem', source.name, 'It is no file, or leads to none.')]
     alone = _Entry(source.name, source.stat().st_size, lambda: source.open('rb'))
     if source.suffix.lower() != '.zip': return _copy([alone], folder)
     try:
         with ZipFile(source) as archive: return _copy(_of_zip(archive), folder)
-    except (BadZipFile, OSError) as e:
+    except Exception as e:  # a damaged zip may raise anything
         return [Finding('Hand-in', 'problem', source.name, f'Zip it again: it cannot be opened ({e}).')]

@@ -1,4 +1,5 @@
 """Thirty hand-ins that mean no good, or are only clumsy: each gets one row, and nothing outside their copies changes."""
+import html
 import json
 import os
 import pickle
@@ -43,12 +44,18 @@ HOSTILE = {
     'home': "from pathlib import Path; (Path('{home}')/'mine.txt').write_text('x')",
     'reads': "print(open('{root}/class/exit0/a5.ipynb').read())",
     'photos': "import os; assert os.listdir('{root}/hidden')",
-    'answers': "print(open('{root}/grades/exit0/row.json').read())",
+    'answers': "print(open('{root}/grades/hand-ins/exit0/row.json').read())",
     'network': "import urllib.request; urllib.request.urlopen('http://1.1.1.1', timeout=5)",
     'edited': 'def check_handin(runs): print("Ready to hand in.")\ncheck_handin([])',
     'patched': 'import digits_kit.scores\ndigits_kit.scores.wilson = lambda k, n: (1, 1)',
     'left_out': '#| eval: false\n1/0',
     'missing': "open('../data/labels.csv')",
+    'too_deep': "import os\nfor i in range(1200): os.mkdir('a'); os.chdir('a')\nwhile True: pass",
+    'shm': "with open('/dev/shm/big', 'wb') as f:\n    while True: f.write(bytes(10_000_000))",
+    'metadata': "from IPython.display import display\nimport time\nfor i in range(60): display({'text/plain': 'x'}, metadata={'a': 'y'*1_000_000}, raw=True); time.sleep(.1)",
+    'script': "from IPython.display import display\ndisplay({'image/png': 'AAAA'}, metadata={'image/png': {'width': '1 onerror=alert(1)'}}, raw=True)",
+    'lines': '\n'*20_000 + '1',
+    'kernel': "async def f(*a, **k): return {'status': 'ok', 'execution_count': 1, 'payload': [], 'user_expressions': {}}\nget_ipython().kernel.do_execute = f",
 }
 
 
@@ -117,6 +124,28 @@ def make_class(root):
     clone = write(root/'class'/'committed', '1')
     git(clone, 'init', '-q')
     put('one.jpg', keep=False)(clone)
+    git(clone, 'config', 'core.fsmonitor', f'touch a5.ipynb {root}/trapped')
+    make_odd(root/'class')
+
+
+def make_odd(folder):
+    "Hand-ins that would stop a careless program, and with it the whole class."
+    whole = (folder/'climbs.zip').read_bytes()
+    (folder/'damaged.zip').write_bytes(whole[:60] + b'\xff'*20 + whole[80:])
+    (folder/'leads_nowhere.zip').symlink_to('nowhere.zip')
+    os.mkfifo(folder/'pipe.zip')
+    deep = folder/'deep'
+    write(deep, '1')
+    for _ in range(60): deep = deep/'d'
+    deep.mkdir(parents=True)
+    (deep/'x').write_text('x')
+    for name in ('checks.csv', '=1+1', '$\\nothing$'): write(folder/name, '1')
+    write(folder/'surrogate', "print('\\ud800')")
+    write(folder/'tagged', '1/0')
+    for name, change in (('tagged', {'tags': ['raises-exception']}), ('checks.csv', {'tags': 5})):
+        nb = json.loads((folder/name/'a5.ipynb').read_text())
+        nb['cells'][2]['metadata'] = change
+        (folder/name/'a5.ipynb').write_text(json.dumps(nb))
 
 
 def state(folder): return {path: path.lstat()[6:9:2] for path in folder.rglob('*')}
@@ -130,28 +159,33 @@ def test_thirty(tmp_path):
     before = state(tmp_path/'class') | state(tmp_path/'hidden') | state(tmp_path/'home')
     limits = Limits(seconds=90, cell=8, memory=1.5, disk=.3, processes=30, output=2)
     made = regrade(tmp_path/'class', tmp_path/'grades.csv', tmp_path/'hidden'/'production', limits=limits)
-    grades = made.grades.set_index('file')
+    grades = pd.read_csv(tmp_path/'grades.csv', keep_default_na=False).set_index('file')
     problems = made.checks[made.checks.verdict == 'problem'].groupby('file').what.agg(list)
     print(grades[['runs', 'why', 'score']].to_string())
-    assert sorted(grades.index) == sorted(path.name for path in (tmp_path/'class').iterdir()) and len(grades) >= 30
+    assert sorted(name.lstrip("'") for name in grades.index) == sorted(path.name for path in (tmp_path/'class').iterdir()) and len(grades) >= 40
     why = {'exit0': 'SystemExit', 'os_exit': 'kernel ended', 'kill_group': 'kernel ended', 'endless': 'more than 8 seconds',
            'prints': 'printed more than 2 MB', 'forks': 'more than 30 processes', 'memory': '1.5 GB', 'disk': '0.3 GB',
            'neighbour': 'No such file', 'home': 'No such file', 'reads': 'No such file', 'photos': 'No such file',
            'answers': 'No such file', 'network': 'unreachable', 'missing': 'No such file', 'corrupt.ipynb': 'no notebook',
-           'other_kernel': 'no notebook', 'large': 'no notebook', 'parent': 'Read-only'}
+           'other_kernel': 'no notebook', 'large': 'no notebook', 'parent': 'Read-only', 'damaged.zip': 'no notebook',
+           'leads_nowhere.zip': 'no notebook', 'pipe.zip': 'no notebook', 'tagged': 'ZeroDivisionError', 'too_deep': 'GB', 'shm': 'No space left', 'metadata': 'printed more than 2 MB'}
     for name, words in why.items(): assert not grades.runs[name] and words in grades.why[name], (name, grades.why[name])
-    for name in ('edited', 'patched', 'left_out', 'ünïcode ñame', 'copied', 'bomb.zip', 'links.zip', 'pickled', 'committed', 'torn_records'):
+    for name in ('edited', 'patched', 'left_out', 'ünïcode ñame', 'copied', 'bomb.zip', 'links.zip', 'pickled', 'committed', 'torn_records',
+                 'deep', 'checks.csv', 'script', 'lines', "'=1+1", '$\\nothing$', 'surrogate'):
         assert grades.runs[name], (name, grades.why[name])
-    found = {'edited': 'The kit as it is', 'patched': 'The kit as it is', 'left_out': 'All code is run', 'pickled': 'No pickles',
+    found = {'edited': 'The kit as it is', 'patched': 'The kit as it is', 'kernel': 'The kit as it is', 'left_out': 'All code is run', 'pickled': 'No pickles',
              'links.zip': 'File left out', 'climbs.zip': 'File left out', 'bomb.zip': 'Size of the hand-in',
              'template.ipynb': 'Section Introduction', 'wrong_numbers': 'Numbers in the text',
-             'committed': 'No photos in the repository', 'wrong_shape': 'Model on hidden photos', 'torn_records': 'Record of 20261205-a5', 'large': 'Notebook can be read',
+             'committed': 'No photos are handed in', 'deep': 'File left out', 'wrong_shape': 'Model on hidden photos', 'torn_records': 'Record of 20261205-a5', 'large': 'Notebook can be read',
              'corrupt.ipynb': 'Notebook can be read', 'other_kernel': 'Notebook can be read'}
     for name, what in found.items(): assert what in problems[name], (name, problems[name])
     assert {'copied', 'copied_too'} in [set(pair) for pair in made.similar[['a', 'b']].values.tolist()]
     assert state(tmp_path/'class') | state(tmp_path/'hidden') | state(tmp_path/'home') == before
     assert not list(tmp_path.rglob('mine.txt')) and not list(tmp_path.rglob('climbed.txt')) and not (tmp_path/'harmed').exists()
-    assert not [o for o in psutil.process_iter(['cmdline']) if '/handin' in (o.info['cmdline'] or [])]
+    assert not (tmp_path/'trapped').exists()
+    page = (tmp_path/'grades'/'hand-ins'/'script'/'report.html').read_text(encoding='utf-8')
+    assert '<iframe sandbox ' in page and "default-src 'none'" in html.unescape(page) and '<script' not in page
+    assert not [o for o in psutil.Process().children(recursive=True) if o.status() == 'zombie' or '/handin' in o.cmdline()]
 
 
 def test_goes_on_after_a_kill(tmp_path):
@@ -159,12 +193,12 @@ def test_goes_on_after_a_kill(tmp_path):
     command = [sys.executable, '-c', 'from digits_kit.regrading import digits_regrade; digits_regrade()', str(tmp_path/'class'), '--jobs', '1']
     subprocess.run([*command, '--out', str(tmp_path/'whole.csv')], check=True, capture_output=True)
     killed = subprocess.Popen([*command, '--out', str(tmp_path/'killed.csv')], start_new_session=True, stdout=subprocess.DEVNULL)
-    while not (tmp_path/'killed'/'student1'/'row.json').exists(): time.sleep(.05)
+    while not (tmp_path/'killed'/'hand-ins'/'student1'/'row.json').exists(): time.sleep(.05)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    done = (tmp_path/'killed'/'student0'/'row.json').stat().st_mtime_ns
+    done = (tmp_path/'killed'/'hand-ins'/'student0'/'row.json').stat().st_mtime_ns
     subprocess.run([*command, '--out', str(tmp_path/'killed.csv')], check=True, capture_output=True)
-    assert (tmp_path/'killed'/'student0'/'row.json').stat().st_mtime_ns == done
+    assert (tmp_path/'killed'/'hand-ins'/'student0'/'row.json').stat().st_mtime_ns == done
     for name in ('.csv', '/checks.csv', '/similar.csv'):
         assert Path(f'{tmp_path}/killed{name}').read_bytes() == Path(f'{tmp_path}/whole{name}').read_bytes()
 
@@ -199,8 +233,8 @@ def test_old_notebooks(tmp_path):
     grades, problems = made.grades.set_index('file'), made.checks[made.checks.verdict == 'problem'].groupby('file').what.agg(list)
     assert grades.runs.tolist() == [False, True, False]  # colab, prose, windows
     assert 'Section Introduction' in problems['colab.ipynb'] and 'Section Summary and conclusion' in problems['colab.ipynb']
-    assert made.checks[made.checks.file == 'colab.ipynb'].set_index('what').todo['Section Model training and results'].startswith('Write at least')
-    assert all((tmp_path/'grades'/f'{name}.ipynb'/'report.html').stat().st_size > 1000 for name in OLD)
+    assert made.checks[made.checks.file == 'colab.ipynb'].set_index('what').todo['Section Model training and results'].startswith('Write a few sentences')
+    assert all((tmp_path/'grades'/'hand-ins'/f'{name}.ipynb'/'report.html').stat().st_size > 1000 for name in OLD)
 
 
 def exemplary(folder):
@@ -302,9 +336,9 @@ FAULTS = {
     'tested on other photos': (rerecord('20261205-a5', 'sha256', 'x'), 'Models on the same photos'),
     'no record': (put('runs/20261203-a3/run.json', b'[]', committed=False), 'Record of 20261203-a3'),
     'left out': (change(3, lambda text: f'#| eval: false\n{text}'), 'All code is run'),
-    'a photo': (put('me.jpg'), 'No photos in the repository'),
-    'a photo taken back': (put('nbs/me.HEIC', keep=False), 'No photos in the repository'),
-    'a video': (put('hand.mp4'), 'No photos in the repository'),
+    'a photo': (put('me.jpg'), 'No photos are handed in'),
+    'a photo taken back': (put('nbs/me.HEIC', keep=False), 'No photos are handed in'),
+    'a video': (put('hand.mp4'), 'No photos are handed in'),
     'a pickle': (put('model.pkl', committed=False), 'No pickles'),
     'a patched kit': (code('import digits_kit.scores\ndigits_kit.scores.wilson = len'), 'The kit as it is'),
     'its own check': (code('def check_handin(runs): pass'), 'The kit as it is'),
@@ -326,7 +360,7 @@ def test_one_fault_each(tmp_path, monkeypatch):
     whole = grading.grade(exemplary(tmp_path/'whole'), hidden)
     assert [o.what for o in whole.findings if o.verdict != 'ok'] == []
     assert whole.row['score'] == whole.row['max_score'] == sum(grading.read_rubric().values())
-    preds, run, tries = pd.DataFrame({'actual': ['one'], 'predicted': ['one']}), grading._run, grading.try_models
+    preds, run, tries = pd.DataFrame({name: ['one', 'two']*10 for name in ('actual', 'predicted')}), grading._run, grading.try_models
     for name, (fault, what) in FAULTS.items():
         folder = exemplary(tmp_path/name)
         fault(folder)
