@@ -240,7 +240,7 @@ def regrade(
     todo, tried = [source for source in sources if not _is_done(places[source], keys[source])], {}
     get_sample(), few_photos()  # once, before all of them want them
     if production:
-        calls = [(todo[i:i + 10], production, limits) for i in range(0, len(todo), 20)]
+        calls = [(todo[i:i + 20], production, limits) for i in range(0, len(todo), 20)]
         for part in _at_once(_try_some, calls, 'Trying the models', 'cages', n_jobs): tried |= part
     calls = [(places[source], keys[source], source, tried.get(source), points, limits) for source in todo]
     _at_once(_grade_into, calls, 'Grading', 'hand-ins', n_jobs)
