@@ -103,18 +103,18 @@ def last_model(
 def _look_at_model(model, tried):
     "A finding on the model that counts, and what was measured."
     what, run = 'Model on hidden photos', model and model.parent
-    if run is None: return Finding(what, 'problem', todo='Hand in the runs: the folders with run.json and model.safetensors.'), {}
+    if run is None: return Finding(what, 'problem', todo='Hand in the runs, with run.json and model.safetensors.'), {}
     if tried is None: return Finding(what, 'note', run.name, 'No model or no hidden photos were there to try it.'), {}
     preds, why = tried
     if preds is None: return Finding(what, 'problem', run.name, f'It cannot be used: {why}.'), {}
     seen, answers, luck = share_right(preds), read_answers(run), 100/preds.actual.nunique()
     said = f"{what}: {seen['accuracy']:.1f} % ({seen['low']:.1f} to {seen['high']:.1f})"
-    if seen['low'] <= luck: return Finding(said, 'problem', run.name, f'It may as well be guessing: luck gives {luck:.0f} %.'), seen
+    if seen['low'] <= luck: return Finding(said, 'problem', run.name, f'It may be luck, which gives {luck:.0f} %.'), seen
     if not len(answers): return Finding(said, where=run.name), seen
     claim = share_right(answers)
     said += f", the records claim {claim['accuracy']:.1f} %"
     if claim['low'] <= seen['high']: return Finding(said, where=run.name), seen
-    return Finding(said, 'note', run.name, 'That is more than luck explains. Ask how the production photos were taken.'), seen
+    return Finding(said, 'note', run.name, 'Luck does not explain it. Ask how the production photos were taken.'), seen
 
 # %% ../nbs/55_grading.ipynb #c46da037
 _HARMLESS = ['-c', 'safe.directory=*', '-c', 'core.fsmonitor=false', '-c', 'core.hooksPath=/dev/null',
@@ -127,9 +127,10 @@ def look_at_clone(
 )->Finding: # A note where nothing can be asked
     "Whether photos, videos or pickles are handed in; in a clone, also whether they are in its history."
     clones = sorted(path.parent for path in folder.rglob('.git'))[:3]
-    findings = sorted((look_at_repository(clone, _git_in_walls) for clone in clones), key=lambda o: ['problem', 'note', 'ok'].index(o.verdict))
-    if findings: return findings[0]
-    return look_at_names({path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()}, set(), folder)
+    findings = [look_at_repository(clone, _git_in_walls) for clone in clones]
+    if findings: return min(findings, key=lambda o: ('problem', 'note', 'ok').index(o.verdict))
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()}
+    return look_at_names(names, set(), folder)
 
 # %% ../nbs/55_grading.ipynb #7b885e7c
 _PATCHED = re.compile(
@@ -212,14 +213,16 @@ def rate(
     missing = [name for name in ask if not any(o.what.startswith(name) for o in findings)]
     decide = [*(f'{o.what}: {o.todo.rstrip(".")}' for o in notes), *(f'{name}: not looked at' for name in missing)]
     todo = [f'{o.what}: {o.todo.rstrip(".")}' for o in findings if o.verdict == 'problem']
-    return {'score': points, 'max_score': sum(rubric.values()), 'to_decide': '; '.join(decide), 'feedback': '; '.join(todo)}
+    texts = {'to_decide': '; '.join(decide), 'feedback': '; '.join(todo)}
+    return {'score': points, 'max_score': sum(rubric.values()), **texts}
 
 _MOODLE = re.compile(r'(?P<name>.+?)_(?P<number>\d+)_assignsubmission_')
 
 def _who(name):
     "Identifier and name, from the name of a hand-in; Moodle's folders have both in theirs."
     found = _MOODLE.match(name)
-    return {'student_id': f'Participant {found["number"]}', 'name': found['name']} if found else {'student_id': name, 'name': ''}
+    if not found: return {'student_id': name, 'name': ''}
+    return {'student_id': f'Participant {found["number"]}', 'name': found['name']}
 
 def _row(taken, findings, done, seen, rubric):
     "A row of the table of the class."
@@ -247,7 +250,8 @@ def grade(
         findings = [*taken.findings, *findings, *_look(taken, nb, runs)]
         text = '\n'.join(cell.source for cell in nb.cells) if nb else ''
         model = last_model(taken.folder)
-        if tried is None and production and model and is_model(model): tried = try_models([model], production, limits)[0]
+        if tried is None and production and model and is_model(model):
+            tried = try_models([model], production, limits)[0]
         about_model, seen = _look_at_model(model, tried) if nb else (None, {})
         done = _run(taken, limits) if nb else None
         findings += [about_model, _look_at_run(done)] if done else []

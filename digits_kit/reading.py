@@ -26,7 +26,7 @@ _WORDS = 30  # of the student's own, at least, in each section
 def _section_of(heading):
     "The section that a heading begins; empty = none."
     text = re.sub(r'^[\W\d_]+', '', heading).lower()
-    order = ['Introduction', 'Reflection', 'Summary and conclusion', 'Model training and results']  # "Results and conclusion"
+    order = sorted(SECTIONS, key=lambda name: name.startswith('Model'))  # last, for "Results and conclusion"
     return next((name for name in order if re.search(SECTIONS[name], text)), '')
 
 def _headings(nb):
@@ -57,11 +57,12 @@ def _look_at_section(nb, name, place):
     what = f'Section {name}'
     if place is None:
         return Finding(what, 'problem', todo=f'Add the section: a Markdown cell that begins with `## {name}`.')
-    text, where = _own_text(nb, *place), f'cells {place[0]} to {place[1] - 1}' if place[1] - place[0] > 1 else f'cell {place[0]}'
+    text, (first, end) = _own_text(nb, *place), place
+    where = f'cells {first} to {end - 1}' if end - first > 1 else f'cell {first}'
     marks, words = text.count('[replace:'), len(re.findall(r'\w+', text))
     if marks: return Finding(what, 'problem', where, f'Replace the text marked [replace: …], {marks} in all.')
     if words >= _WORDS: return Finding(what, where=where)
-    return Finding(what, 'problem', where, f'Write a few sentences of your own. So far: {words} words; at the least: {_WORDS}.')
+    return Finding(what, 'problem', where, f'Write a few sentences of your own. There are {words} of {_WORDS} words.')
 
 def read_author(
     nb, # From `read_notebook`
@@ -121,11 +122,12 @@ def read_figures(
 )->Finding:
     "Whether there is code, and a figure."
     what = 'Code and figures'
-    if not _code(nb).strip(): return Finding(what, 'problem', todo='There is no code. Hand in the notebook with which you worked.')
+    if not _code(nb).strip():
+        return Finding(what, 'problem', todo='There is no code. Hand in the notebook with which you worked.')
     if any(map(_has_figure, nb.cells)): return Finding(what)
     if not any(cell.get('outputs') for cell in nb.cells):
         return Finding(what, 'note', todo='It cannot be told. The notebook was saved without what its cells show.')
-    return Finding(what, 'problem', todo='There is no figure. Run all cells, and save the notebook with what they show.')
+    return Finding(what, 'problem', todo='There is no figure. Run all cells, and save the notebook with its outputs.')
 
 # %% ../nbs/54_reading.ipynb #92348630
 def read_left_out(
@@ -133,11 +135,12 @@ def read_left_out(
 )->list[Finding]: # One for each cell that says it is not to be run; else one that is ok
     "Cells that a test leaves out."
     from digits_kit.cage import is_left_out  # nbformat takes seconds: only now
-    what, magic = 'All code is run', re.compile(r'%%(script|bash|sh|writefile|html|svg|latex|javascript|js|markdown|perl|ruby)\b')
+    what, magic = 'All code is run', re.compile(r'%%(script|bash|sh|writefile|html|svg|latex|javascript|js|markdown)\b')
     cells = [(i, cell) for i, cell in enumerate(nb.cells, 1) if cell.cell_type == 'code']
     todo = 'Take `#| eval: false` out, or say why the cell must not run.'
     found = [Finding(what, 'problem', f'cell {i}', todo) for i, cell in cells if is_left_out(cell)]
-    found += [Finding(what, 'note', f'cell {i}', 'It is not run as Python.') for i, cell in cells if magic.match(cell.source.strip())]
+    others = [i for i, cell in cells if magic.match(cell.source.strip())]
+    found += [Finding(what, 'note', f'cell {i}', 'It is not run as Python.') for i in others]
     return found or [Finding(what)]
 
 # %% ../nbs/54_reading.ipynb #dc9d9a51
@@ -155,7 +158,8 @@ def _compare(value, rounded, known):
     "What a typed number should be; None = it is right, or like nothing known."
     off = {what: abs(value - abs(there)) for what, there in known.items()}
     if min(off.values()) <= rounded + 1e-6: return None
-    near = min((what for what in off if not re.match('lower end|upper end|from .* to ', what)), key=off.get, default=None)
+    values = [what for what in off if not re.match('lower end|upper end|from .* to ', what)]
+    near = min(values, key=off.get, default=None)
     return near if near and off[near] < 3 else None
 
 def read_numbers(
@@ -182,7 +186,7 @@ def read_results(
     told = {f'a{i}' for i in (3, 4, 5) if re.search(rf'\ba\s?{i}\b|assignment {i}', text, re.I)}
     if 'results_table(' in _code(nb): told.add('a5')
     missing = sorted({'a3', 'a4', 'a5'} - told)
-    if missing: return Finding(what, 'problem', todo=f'Say what came of {", ".join(missing)}, with the accuracy of each.')
+    if missing: return Finding(what, 'problem', todo=f'Say what came of {", ".join(missing)}, with its accuracy.')
     if _NUMBER.search(text): return Finding(what)
     return Finding(what, 'problem', todo='Say the accuracies in numbers, such as 83 %.')
 

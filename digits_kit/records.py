@@ -29,7 +29,7 @@ _NEEDED = ['image', 'sha256', 'actual', 'predicted']
 def _read_text(path):
     "The text of a file that somebody handed in."
     info = path.lstat()
-    if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST: raise ValueError(f'{path} is no file, or one of more than {_MOST/1e6:g} MB.')
+    if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST: raise ValueError(f'{path} is no file, or far too large.')
     return path.read_text(encoding='utf-8')
 
 def read_record(
@@ -105,7 +105,7 @@ def _look_at_run(run):
     facts = {'Record': (bool(read_record(run)), 'Train with `fine_tune`: it writes the record.'),
              'Model': (is_model(run/'model.safetensors'), 'Train again: model.safetensors is missing or damaged.'),
              'Production result': (len(read_answers(run)), 'Run `evaluate` on photos the model has not learned from.')}
-    return [Finding(f'{what} of {run.name}', 'ok' if fine else 'problem', '' if fine else run.name, '' if fine else todo)
+    return [Finding(f'{what} of {run.name}', *([] if fine else ['problem', run.name, todo]))
             for what, (fine, todo) in facts.items()]
 
 def _look_at_photos(runs):
@@ -152,22 +152,23 @@ def look_at_names(
     "Whether photos, videos, pickles or very large files are among some files, or were once."
     what = 'No photos are handed in'
     here = sorted(name for name in now if _is_unwanted(name) or _is_large(top/name))
-    if here: return Finding(what, 'problem', here[0], f'Take them out (in git with `git rm --cached`): {", ".join(here[:3])}')
     past = sorted(filter(_is_unwanted, ever))
-    if not past: return Finding(what)
-    return Finding(what, 'problem', past[0], f'They are gone, but not from the history: {", ".join(past[:3])}. Hand in a new clone without it.')
+    if not here + past: return Finding(what)
+    todo = f'Take them out (in git with `git rm --cached`): {", ".join(here[:3])}' if here else \
+        f'They are gone, but not from the history: {", ".join(past[:3])}. Hand in a new clone without it.'
+    return Finding(what, 'problem', (here or past)[0], todo)
 
 def look_at_repository(
     folder:str|Path, # Somewhere in a clone, or not
     git:Callable=_git, # Asks git in a folder, as `_git` does
 )->Finding: # A note where there is no repository
     "Whether photos, videos, pickles or very large files are in a repository, or were once."
-    up = git(folder, 'rev-parse', '--show-cdup')
-    if up is None: return Finding('No photos are handed in', 'note', todo='It is in no git repository, so there was nothing to look at.')
+    what, up = 'No photos are handed in', git(folder, 'rev-parse', '--show-cdup')
+    if up is None: return Finding(what, 'note', todo='It is in no git repository, so there was nothing to look at.')
     top = Path(folder)/up.strip()
     now, ever = (git(top, *words, '-z') for words in (['ls-files'], ['log', '--all', '--name-only', '--format=']))
     if now is None or ever is None and git(top, 'rev-parse', '--verify', 'HEAD'):
-        return Finding('No photos are handed in', 'note', todo='Git cannot read the repository.')
+        return Finding(what, 'note', todo='Git cannot read the repository.')
     return look_at_names(_names(now), _names(ever), top)
 
 # %% ../nbs/53_records.ipynb #7b885e7d
@@ -175,7 +176,8 @@ def look_at_files(
     folder:str|Path, # Of a hand-in
 )->Finding:
     "Whether a pickle came along."
-    found = [path for path in sorted(Path(folder).rglob('*')) if path.suffix.lower() in _PICKLES and '.git' not in path.parts]
+    files = [path for path in sorted(Path(folder).rglob('*')) if '.git' not in path.parts]
+    found = [path for path in files if path.suffix.lower() in _PICKLES]
     if not found: return Finding('No pickles')
     return Finding('No pickles', 'problem', found[0].relative_to(folder).as_posix(),
                    'Hand in model.safetensors. A pickle can run code, so it is not opened.')

@@ -46,7 +46,11 @@ def _key(source, production, limits):
     words = json.dumps([_state(source), production and _state(Path(production)), limits], default=str)
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
-_SAFE = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
+_SAFE = """<meta http-equiv="Content-Security-Policy"
+content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
+_LOOK = """body {font-family: sans-serif; margin: 2em} iframe {width: 100%; height: 95vh; border: 1px solid #ccc}
+td, th {text-align: left; padding: .2em 1em .2em 0; vertical-align: top}
+.problem {background: #fdd} .note {background: #ffd}"""
 
 def _frame(cells):
     "The notebook in a frame in which no script runs and nothing is fetched, whatever stands in it."
@@ -54,10 +58,10 @@ def _frame(cells):
     try:
         with _within(60): text = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=cells))[0]
     except Exception as e: return f'<p>The notebook cannot be shown ({html.escape(type(e).__name__)}).</p>'
-    return f'<iframe sandbox style="width: 100%; height: 95vh; border: 1px solid #ccc" srcdoc="{html.escape(_SAFE + text)}"></iframe>'
+    return f'<iframe sandbox srcdoc="{html.escape(_SAFE + text)}"></iframe>'
 
 def _numbered(graded):
-    "The cells to show, and before each that a check names its number: as handed in, or as run here if that had no outputs."
+    "The cells as handed in (as run here if they had no outputs), and before each that a check names its number."
     named = {int(i) for o in graded.findings for i in re.findall(r'cells? (\d+)', o.where)}
     cells = graded.nb.cells if graded.nb else []
     if graded.done and not any(cell.get('outputs') for cell in cells): cells = graded.done.nb.cells
@@ -67,11 +71,11 @@ def _numbered(graded):
 def _page(graded, name):
     "A page to read: the checks, then the notebook."
     first = sorted(graded.findings, key=lambda o: ['problem', 'note', 'ok'].index(o.verdict))
-    rows = ''.join(f'<tr class="{o.verdict}">' + ''.join(f'<td>{html.escape(str(text))}</td>' for text in o) + '</tr>' for o in first)
+    cells = [''.join(f'<td>{html.escape(str(text))}</td>' for text in o) for o in first]
+    rows = ''.join(f'<tr class="{o.verdict}">{text}</tr>' for o, text in zip(first, cells))
     row = graded.row
     return f"""<!doctype html><meta charset="utf-8"><title>{html.escape(name)}</title>
-<style>body {{font-family: sans-serif; margin: 2em}} td, th {{text-align: left; padding: .2em 1em .2em 0; vertical-align: top}}
-.problem {{background: #fdd}} .note {{background: #ffd}}</style>
+<style>{_LOOK}</style>
 <h1>{html.escape(name)}</h1><p>{row['score']:g} of {row['max_score']:g} points by the first rubric it was graded with.
 {'It was run here to its end.' if row['runs'] else 'It was not run to its end: ' + html.escape(row['why'])}</p>
 <table><tr><th>check</th><th>verdict</th><th>where</th><th>what to do</th></tr>{rows}</table>
@@ -84,7 +88,7 @@ def _is_done(folder, key):
 
 @contextmanager
 def _within(seconds):
-    "Raise TimeoutError when what is inside takes longer; where the system has no alarm, or in a thread, it may take for ever."
+    "Raise TimeoutError when what is inside takes longer; in a thread, and where there is no alarm, nothing does."
     if not hasattr(signal, 'SIGALRM') or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -103,7 +107,7 @@ def _grade_into(place, key, source, tried, rubric, limits):
         with _within(2*limits.seconds + 60): graded = grade(source, None, rubric, limits, tried)
     except Exception as e:  # one hand-in never stops the others
         why = f'{type(e).__name__}: {e}'
-        row = {'student_id': source.stem, 'name': '', 'score': 0, 'max_score': sum(rubric.values()), 'runs': False, 'why': why, 'cells': 0}
+        row = {'student_id': source.stem, 'name': '', 'score': 0, 'max_score': 0, 'runs': False, 'why': why, 'cells': 0}
         graded = Graded(row, [Finding('Can be graded', 'problem', todo=why)], None, None, '')
     page = _page(graded, source.name).encode('utf-8', 'replace')
     with atomic_write(place/'report.html') as f: f.write(page)
@@ -165,10 +169,11 @@ class Regraded(NamedTuple):
 def _collect(places, rubric):
     "The rows of all that are done, with the points of this rubric."
     made = {source.name: json.loads((place/'row.json').read_text(encoding='utf-8')) for source, place in places.items()}
-    rows = [{'file': name} | one['row'] | rate([Finding(**o) for o in one['checks']], rubric) for name, one in made.items()]
+    points = {name: rate([Finding(**o) for o in one['checks']], rubric) for name, one in made.items()}
+    rows = [{'file': name} | one['row'] | points[name] for name, one in made.items()]
     checks = pd.DataFrame([{'file': name} | check for name, one in made.items() for check in one['checks']])
     unused = [name for name in rubric if not checks.what.str.startswith(name).any()]
-    if unused: print(f'No check of this class begins with {", ".join(map(repr, unused))}: is that what the rubric means?')
+    if unused: print(f'No check begins with {", ".join(map(repr, unused))}: is that what the rubric means?')
     return pd.DataFrame(rows), checks, {name: one['text'] for name, one in made.items() if one['text']}
 
 def _plot(grades, path):
@@ -195,7 +200,8 @@ def _as_csv(frame):
 
 def _write(made, table):
     "The tables and the picture."
-    for path, frame in ((made.folder/'checks.csv', made.checks), (made.folder/'similar.csv', made.similar), (table, made.grades)):
+    frames = {made.folder/'checks.csv': made.checks, made.folder/'similar.csv': made.similar, table: made.grades}
+    for path, frame in frames.items():
         with atomic_write(path) as f: f.write(_as_csv(frame))
     _plot(made.grades, made.folder/'grades.png')
 
@@ -203,18 +209,20 @@ def _write(made, table):
 def _as_table(out, submissions):
     "The path of the table; raises when it is none, or when the folder beside it is that of the hand-ins."
     table = Path(out).expanduser().resolve()
-    if table.suffix.lower() != '.csv': raise ValueError(f"`out` must be a table that ends in .csv, got {str(out)!r}. Take grades.csv.")
+    if table.suffix.lower() != '.csv':
+        raise ValueError(f"`out` must be a table that ends in .csv, got {str(out)!r}. Take grades.csv.")
     own, theirs = table.with_suffix(''), Path(submissions).expanduser().resolve()
     if own != theirs and theirs not in own.parents: return table
-    raise ValueError(f"`out` must lead beside the folder of hand-ins, and not be called as it is, for pages go into {own}. Take grades.csv.")
+    raise ValueError(f"`out` must lead beside the folder of hand-ins, and not be called as it is, got {str(out)!r}, "
+                     f"for pages go into {own}. Take grades.csv.")
 
 def _check_photos(production):
     "Raise unless a folder has photos in folders for their labels."
     if not Path(production).is_dir():
         raise FileNotFoundError(f"The folder of hidden photos {production} does not exist. Check the name.")
     if any(is_image(path.name) for path in Path(production).glob('*/*')): return
-    raise ValueError(f"The folder of hidden photos {production} must hold a folder for each label, such as `one`, with photos in it. "
-                     "There is none; name the folder above them.")
+    raise ValueError(f"The folder of hidden photos {production} must hold a folder for each label, such as `one`, with "
+                     "photos in it, and there is none. Name the folder right above them.")
 
 def _at_once(function, calls, what, unit, n_jobs):
     "Call `function` with each of `calls`, several at a time."
@@ -224,7 +232,7 @@ def _at_once(function, calls, what, unit, n_jobs):
 
 def regrade(
     submissions:str|Path, # Folder in which each hand-in is a folder, a zip or a notebook
-    out:str|Path, # Table to write, `grades.csv`; the rest goes into a folder beside it, and an earlier run is gone on with
+    out:str|Path, # Table to write, such as `grades.csv`; beside it come pages, and an earlier run is gone on with
     production:str|Path|None=None, # Folder of hidden photos, with a folder for each label; None = there are none
     rubric:str|Path|None=None, # TOML file; None = the kit's own
     limits:Limits=Limits(), # For each notebook
@@ -254,9 +262,9 @@ def _parse(words):
     words_of = 'Grade a class of hand-ins, none of them trusted. The same command goes on after a kill.'
     parser = argparse.ArgumentParser('digits_regrade', description=words_of)
     parser.add_argument('submissions', help='folder in which each hand-in is a folder, a zip or a notebook')
-    parser.add_argument('--out', required=True, help='table to write, such as grades.csv; the rest goes into a folder beside it')
+    parser.add_argument('--out', required=True, help='table to write, such as grades.csv; the rest goes into grades/')
     parser.add_argument('--production', help='folder of photos that no student has seen, with a folder for each label')
-    parser.add_argument('--template', help="notebook that all began with, so that only what they changed is compared; else the kit's a5")
+    parser.add_argument('--template', help="notebook that all began with, to compare what changed; else the kit's a5")
     parser.add_argument('--rubric', help="TOML file with the points of each check; else the kit's own")
     parser.add_argument('--jobs', type=int, default=2, help='hand-ins at a time (2)')
     parser.add_argument('--seconds', type=float, default=Limits().seconds, help='for each notebook (%(default)g)')
@@ -275,6 +283,7 @@ def digits_regrade(
         made = regrade(args.submissions, args.out, args.production, args.rubric, limits, args.template, args.jobs)
         shown = made.grades.drop(columns=['student_id', 'name', 'to_decide', 'feedback'])
         print(shown.to_string(index=False))
-        for row in made.grades[made.grades.to_decide != ''].itertuples(): print(f'\nTo be decided about {row.file}: {row.to_decide}')
+        asked = made.grades[made.grades.to_decide != '']
+        for row in asked.itertuples(): print(f'\nTo be decided about {row.file}: {row.to_decide}')
         if len(made.similar): print(f'\nAlike, to be looked at:\n{made.similar.to_string(index=False)}')
         print(f'\nWritten: {made.folder}.csv, and pages to read in {made.folder}')

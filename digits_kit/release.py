@@ -28,7 +28,7 @@ def _release_lines(source, i):
     for line in source.splitlines():
         mark = _MARK.fullmatch(line)
         if not mark and _ALIKE.search(line):
-            raise ValueError(f"Cell {i}: '{line.strip()}' is nearly a mark. Write it as `### BEGIN SOLUTION`, or in other words.")
+            raise ValueError(f"Cell {i}: '{line.strip()}' is nearly a mark. Write ### BEGIN SOLUTION, or other words.")
         if mark and (mark[2] == 'BEGIN') == bool(inside) or mark and inside not in ('', mark[3]):
             raise ValueError(f"Cell {i}: '{line.strip()}' has no partner. Each BEGIN needs an END of the same kind.")
         if mark and mark[2] == 'BEGIN': kept += [mark[1] + text for text in _KINDS[mark[3]]]
@@ -44,7 +44,8 @@ def release(
     new = clear_outputs(copy.deepcopy(nb))
     for i, cell in enumerate(new.cells, 1):
         cell.source, before = _release_lines(cell.source, i), cell.source
-        if cell.source == before and cell.metadata.get('nbgrader', {}).get('solution'): cell.source = '\n'.join(_KINDS['SOLUTION'])
+        if cell.source == before and cell.metadata.get('nbgrader', {}).get('solution'):
+            cell.source = '\n'.join(_KINDS['SOLUTION'])
         if before.strip() and not cell.source.strip(): cell.metadata['gone'] = True
     new.cells = [cell for cell in new.cells if not cell.metadata.pop('gone', False)]
     return new

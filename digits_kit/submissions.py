@@ -86,7 +86,8 @@ def _find_notebook(folder):
     best = found if len(found) == 1 else named
     if len(best) == 1: return best[0], []
     names = ', '.join(path.relative_to(folder).as_posix() for path in (named or found)[:5])
-    todo = f'Call the one that is meant a5-….ipynb, and no other. There are: {names}' if found else 'Hand in a notebook.'
+    todo = f'Call the one that is meant a5-….ipynb, and no other. There are: {names}'
+    if not found: todo = 'Hand in a notebook.'
     return None, [Finding('Notebook', 'problem', todo=todo)]
 
 class Submission(NamedTuple):
@@ -97,14 +98,14 @@ class Submission(NamedTuple):
     notebook:Path|None # In the copy; None = it could not be told which is meant
     findings:list[Finding] # What could not come along
 
-_ARCHIVES = '.zip', '.ipynb', '.rar', '.7z', '.tar', '.gz', '.tgz', '.xz'  # the last six cannot be opened, but have a row
+_ARCHIVES = '.zip', '.ipynb', '.rar', '.7z', '.tar', '.gz', '.tgz', '.xz'  # not all can be opened
 
 def find_submissions(
     root:str|Path, # Folder in which each hand-in is a folder, a zip or a notebook
 )->list[Path]: # By name; hidden ones are left out
     "All hand-ins of a class."
     root = Path(root).expanduser()
-    if root.is_file(): raise NotADirectoryError(f"{root} is a file. Unpack it, and name the folder with the hand-ins in it.")
+    if root.is_file(): raise NotADirectoryError(f"{root} is a file. Unpack it, and name the folder of the hand-ins.")
     if not root.is_dir(): raise FileNotFoundError(f"The folder of submissions {root} does not exist. Check the name.")
     found = sorted(path for path in root.iterdir() if not path.name.startswith('.') and path.name not in _NOISE)
     found = [path for path in found if path.is_dir() or path.suffix.lower() in _ARCHIVES]
