@@ -80,8 +80,8 @@ def try_models(
         for i, path in enumerate(models):
             if path.stat().st_size < _LARGEST: shutil.copyfile(path, folder/f'{i}.safetensors')
         nbformat.write(_trial_notebook(len(models)), folder/'trial.ipynb')
-        photos = {'/production': Path(production).resolve()}
-        done = run_caged(folder/'trial.ipynb', limits, photos, {'DIGITS_CACHE': '/tmp/cache', 'OMP_NUM_THREADS': '1'})
+        photos, env = {'/production': Path(production).resolve()}, {'DIGITS_CACHE': '/tmp/cache', 'OMP_NUM_THREADS': '1'}
+        done = run_caged(folder/'trial.ipynb', limits._replace(cell=limits.seconds), photos, env)
         tried = [_outcome(folder/f'{i}', done) for i in range(len(models))]
     if not done.reason or len(models) == 1: return tried
     return [one for model in models for one in try_models([model], production, limits)]  # one of them broke the cage
@@ -109,7 +109,7 @@ def _look_at_model(model, tried):
     if preds is None: return Finding(what, 'problem', run.name, f'It cannot be used: {why}.'), {}
     seen, answers, luck = share_right(preds), read_answers(run), 100/preds.actual.nunique()
     said = f"{what}: {seen['accuracy']:.1f} % ({seen['low']:.1f} to {seen['high']:.1f})"
-    if seen['low'] <= luck: return Finding(said, 'problem', run.name, f'It may be luck, which gives {luck:.0f} %.'), seen
+    if seen['low'] <= luck: return Finding(said, 'problem', run.name, f'Luck alone gives {luck:.0f} %.'), seen
     if not len(answers): return Finding(said, where=run.name), seen
     claim = share_right(answers)
     said += f", the records claim {claim['accuracy']:.1f} %"

@@ -16,7 +16,8 @@ from digits_kit.sample import draw_folder
 
 ROOT = Path(__file__).parents[1]
 OWN = ("I photographed my left hand before the bookshelf and under the lamp, because in production the pictures were "
-       "darker. Three and four are mixed up most often when the little finger hides behind the ring finger.")
+       "darker: better data. Three and four are mixed up most often when the little finger hides behind the ring finger. "
+       "In a3 my accuracy on valid was 45 %, in a4 35 % in production.")
 
 
 @pytest.fixture(scope='module')
@@ -54,9 +55,9 @@ def test_ready(clone):
 def test_a_committed_photo_is_found(clone):
     subprocess.run(['git', 'add', '--force', 'data/train/one/00000000.jpg'], cwd=clone, check=True)
     printed, table = hand_in(clone)
-    assert printed == 'my-a5.ipynb: 1 of 17 things are still to do.\n'
+    assert printed == 'my-a5.ipynb: 1 of 25 things are still to do.\n'
     problems = [line for line in table.splitlines() if ' problem ' in line]
-    assert len(problems) == 1 and problems[0].startswith('No photos in the repository')
+    assert len(problems) == 1 and problems[0].startswith('No photos are handed in')
 
 
 def write(path, *sources):
