@@ -41,17 +41,18 @@ def _get_env(env):
     if os.name == 'nt': own |= {name: os.environ[name] for name in ('SYSTEMROOT', 'TEMP', 'TMP') if name in os.environ}
     return own | env
 
-def _get_walls(folder, place='', readable={}, env={}, sockets=None, bind='--bind'):
+def _get_walls(folder, place='', given={}, env={}, sockets=None, bind='--bind'):
     "The beginning of a command that runs what follows between walls; empty where there is no bubblewrap."
     if not shutil.which('bwrap'): return []
     words = ['bwrap', '--unshare-all', '--die-with-parent', '--new-session', '--clearenv',
              '--cap-drop', 'ALL', '--proc', '/proc', '--dev', '/dev', *_SMALL, '/dev/shm', *_SMALL, '/tmp']
     for path in _SYSTEM: words += ['--ro-bind-try', path, path]
     for path in sorted({sys.prefix, sys.base_prefix, str(_PACKAGE)}): words += ['--ro-bind', path, path]
-    for inside, path in readable.items(): words += ['--ro-bind', str(path), inside]
+    for name, path in given.items(): words += ['--ro-bind', str(path), f'/given/{name}']
+    env = env | {name: f'/given/{name}' for name in given} | {'HOME': '/tmp'}
     if sockets: words += ['--bind', str(sockets), str(sockets)]
     words += [bind, str(folder), '/handin', '--chdir', f'/handin/{place}']
-    for name, value in (_get_env(env) | {'HOME': '/tmp'}).items(): words += ['--setenv', name, value]
+    for name, value in _get_env(env).items(): words += ['--setenv', name, value]
     return [*words, '--remount-ro', '/']
 
 # %% ../nbs/51_cage.ipynb #6571b238
@@ -106,6 +107,7 @@ def _family(pid):
     try: return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.Error: return []
 
+# %% ../nbs/51_cage.ipynb #51c00003
 class _Guard(threading.Thread):
     "Ends a kernel that uses too much; `reason` then says what."
     def __init__(self, limits, *folders):
@@ -189,10 +191,11 @@ def _execute(client, nb, env):
     except Exception as e: return f'the kernel ended before the last cell ({type(e).__name__})'
     return ''
 
+# %% ../nbs/51_cage.ipynb #51c00005
 def run_caged(
     notebook:str|Path, # File of the notebook
     limits:Limits=Limits(), # How much it may use
-    readable:dict[str,str|Path]|None=None, # What it may read beside, by the absolute path inside; None = nothing
+    given:dict[str,str|Path]|None=None, # Folders it may read beside; a variable of each name says where; None = none
     env:dict[str,str]|None=None, # Environment variables inside; None = none of its own
     folder:str|Path|None=None, # What it may write in, with the notebook somewhere in it; None = its own folder
 )->Caged: # With outputs, and the reason why it did not come to its end
@@ -208,13 +211,14 @@ def run_caged(
     guard.km = _CagedKernel(kernel_name='python3', connection_file=str(sockets/'k.json'), log=_LOG,
                             transport='ipc' if os.name != 'nt' else 'tcp')
     if os.name != 'nt': guard.km.ip = str(sockets/'s')
-    guard.km.walls = _get_walls(folder, path.parent.relative_to(folder), readable or {}, env or {}, sockets)
+    given, env = given or {}, env or {}
+    guard.km.walls = _get_walls(folder, path.parent.relative_to(folder), given, env, sockets)
     client = _Client(nb, km=guard.km, timeout=limits.cell, kernel_name='python3', log=_LOG, force_raise_errors=True,
                      extra_arguments=['--log-level=CRITICAL'], resources={'metadata': {'path': str(path.parent)}})
     client.guard, client.on_cell_execute, client.on_cell_executed = guard, client.note_begin, client.note_end
     began = time.monotonic()
     guard.start()
-    try: reason = _execute(client, nb, _get_env(env or {}) | {'HOME': str(path.parent)})
+    try: reason = _execute(client, nb, _get_env(env | {name: str(o) for name, o in given.items()} | {'HOME': str(path.parent)}))
     finally:
         guard.done.set()
         guard.end()
@@ -223,6 +227,7 @@ def run_caged(
     for i in skipped: nb.cells[i].cell_type = 'code'
     return Caged(nb, reason, client.ended, client.at, skipped, time.monotonic() - began)
 
+# %% ../nbs/51_cage.ipynb #51c00007
 _WITHIN = ['sh', '-c', 'ulimit -v 4000000 && exec "$0" "$@"']  # kB of memory
 
 def run_walled(

@@ -46,6 +46,21 @@ def _key(source, production, limits):
     words = json.dumps([_state(source), production and _state(Path(production)), limits], default=str)
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
+# %% ../nbs/56_regrading.ipynb #56c0000a
+@contextmanager
+def _within(seconds):
+    "Raise TimeoutError when what is inside takes longer; in a thread, and where there is no alarm, nothing does."
+    if not hasattr(signal, 'SIGALRM') or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    def late(*_): raise TimeoutError(f'it took more than {seconds:g} seconds to look at')
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(int(seconds) + 1)
+    try: yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
 _SAFE = """<meta http-equiv="Content-Security-Policy"
 content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
 _LOOK = """body {font-family: sans-serif; margin: 2em} iframe {width: 100%; height: 95vh; border: 1px solid #ccc}
@@ -81,24 +96,11 @@ def _page(graded, name):
 <table><tr><th>check</th><th>verdict</th><th>where</th><th>what to do</th></tr>{rows}</table>
 <h2>As it was handed in</h2>{_frame(_numbered(graded))}"""
 
+# %% ../nbs/56_regrading.ipynb #56c0000c
 def _is_done(folder, key):
     "Whether a hand-in was graded as it is."
     try: return json.loads((folder/'row.json').read_text(encoding='utf-8'))['key'] == key
     except FileNotFoundError: return False
-
-@contextmanager
-def _within(seconds):
-    "Raise TimeoutError when what is inside takes longer; in a thread, and where there is no alarm, nothing does."
-    if not hasattr(signal, 'SIGALRM') or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    def late(*_): raise TimeoutError(f'it took more than {seconds:g} seconds to look at')
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(int(seconds) + 1)
-    try: yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 def _grade_into(place, key, source, tried, rubric, limits):
     "Grade a hand-in, and write down what came of it; `row.json` comes last."
