@@ -179,6 +179,7 @@ def test_thirty(tmp_path):
              'committed': 'No photos are handed in', 'deep': 'File left out', 'wrong_shape': 'Model on hidden photos', 'torn_records': 'Record of 20261205-a5', 'large': 'Notebook can be read',
              'corrupt.ipynb': 'Notebook can be read', 'other_kernel': 'Notebook can be read'}
     for name, what in found.items(): assert what in problems[name], (name, problems[name])
+    assert all(grades.n[name] == '5.0' for name in ('torn_records', 'wrong_numbers')), grades.n  # every model was tried
     assert {'copied', 'copied_too'} in [set(pair) for pair in made.similar[['a', 'b']].values.tolist()]
     assert state(tmp_path/'class') | state(tmp_path/'hidden') | state(tmp_path/'home') == before
     assert not list(tmp_path.rglob('mine.txt')) and not list(tmp_path.rglob('climbed.txt')) and not (tmp_path/'harmed').exists()
