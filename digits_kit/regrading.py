@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import nbformat
 import pandas as pd
+from fastcore.basics import chunked
 from joblib import Parallel, delayed
 
 from .cage import Limits, what_holds
@@ -118,8 +119,6 @@ def _grade_into(place, key, source, tried, rubric, limits):
     with atomic_write(place/'row.json', 'w') as f: json.dump(made, f)
 
 # %% ../nbs/56_regrading.ipynb #56c00002
-def _parts(items, n): return [items[i:i + n] for i in range(0, len(items), n)]
-
 def _take_model(source, path):
     "Copy the model of a hand-in to `path`, if one came along."
     with tempfile.TemporaryDirectory() as name:
@@ -252,7 +251,7 @@ def regrade(
     todo, tried = [source for source in sources if not _is_done(places[source], keys[source])], {}
     get_sample(), few_photos()  # once, before all of them want them
     if production:
-        calls = [(part, production, limits) for part in _parts(todo, 20)]
+        calls = [(part, production, limits) for part in chunked(todo, 20)]
         for part in _at_once(_try_some, calls, 'Trying the models', 'cages', n_jobs): tried |= part
     calls = [(places[source], keys[source], source, tried.get(source), points, limits) for source in todo]
     _at_once(_grade_into, calls, 'Grading', 'hand-ins', n_jobs)
