@@ -32,7 +32,9 @@ class Scene:
         self.expose, self.contrast = usual if dice.u() > .35 + .4*d else odd, dice.u(0, .5 + .4*d)
         self.vignette, self.noise = dice.u(0, .2 + .5*d), dice.u(.3, 1) + d*dice.u(0, 2)
         self.blur, self.sharpen, self.vivid = dice.u(0, .6 + .5*d), dice.u(0, .6), dice.u(.75, 1.25)
-        self.quality, self.persp = dice.i(60, 95) - int(25*d*dice.u()), dice.u(.03, .25)
+        self.quality, self.persp = dice.i(60, 95) - int(40*d*dice.u()), dice.u(.03, .25)
+        self.smear = [dice.i(-3, 4), dice.i(-1, 2)] if dice.u() < .25*d else [0, 0]  # pixels across and down
+        self.band, self.bands = dice.u(.05, .2) if dice.u() < .15*d else 0, dice.u(100, 900)  # strength, degrees
 
 # %% ../nbs/10_rooms.ipynb #e5f56f41
 class _Canvas:
@@ -227,10 +229,17 @@ def _curve(contrast):
     y = np.where(x < .0031308, 12.92*x, 1.055*x**(1/2.4) - .055)
     return np.round((y + contrast*(y*y*(3 - 2*y) - y))*255).astype(np.uint8)
 
+def _smeared(v, dx, dy):
+    "What is seen while all of it moves by `(2*dx, 2*dy)` pixels."
+    h, w, _ = v.shape
+    far = np.pad(v, ((2, 2), (6, 6), (0, 0)), mode='edge')
+    return sum(far[2 + k*dy:2 + k*dy + h, 6 + k*dx:6 + k*dx + w] for k in range(-1, 2))//3
+
 def _camera(planes, scene, wiggle):
-    "Linear light to the bytes a webcam gives: blur, shot noise, tone curve, sharpening, JPEG."
+    "Linear light to the bytes a webcam gives: movement, blur, shot noise, tone curve, sharpening, JPEG."
     h, w = planes[0].shape
     v = np.stack([(np.clip(p, 0, 1)*_F(4095)).astype(np.int32) for p in planes], -1)
+    if any(scene.smear): v = _smeared(v, *scene.smear)
     soft, blur = box_mean(v, 1), int(scene.blur*256)
     v = v + (soft - v)*min(blur, 256)//256
     grain = np.frombuffer(wiggle.rng.bytes(h*w*9), np.uint8).reshape(3, h, w, 3).astype(np.int16)
@@ -255,6 +264,7 @@ def photo(self:Scene,
     gain = min(max(self.expose/max(before, .01), .05/max(hand, .002)), .42/max(hand, .002))
     y, x = ((np.arange(h, dtype=_F) - _F(h/2))/_F(h))[:, None], (np.arange(w, dtype=_F) - _F(w/2))/_F(h)
     fall = _F(gain)/(1 + (x*x + y*y)*_F(self.vignette))
+    if self.band: fall *= np.array([[1 + self.band*cos_sin(self.bands*i/h)[1]] for i in range(h)], dtype=_F)
     planes = [p*fall for p in planes]
     mean = (planes[0] + planes[1] + planes[2])*_F(1/3)
     return _camera([mean + (p - mean)*_F(self.vivid) for p in planes], self, wiggle)
