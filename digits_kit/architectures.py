@@ -13,6 +13,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import partial
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from .files import atomic_write, check_choice, named_folder, project_dir, runs_dir
+import_module('digits_kit.handnet');  # from here on timm knows it
 
 # %% ../nbs/31_architectures.ipynb #a1c40014
 _fastai_archs = {f'fastai.{f.__name__}': f for f in model_meta}
@@ -187,8 +189,7 @@ class _Body(TimmBody):
         maps = acts = self.model.forward_features(x)
         if getattr(acts, 'ndim', 0) == 3: maps = _as_maps(acts, self.model, x.shape[2:])
         if getattr(maps, 'ndim', 0) != 4: return self.model.forward_head(acts)
-        last = acts.ndim == 4 and getattr(self.model, 'output_fmt', 'NCHW') == 'NHWC'
-        return maps.permute(0, 3, 1, 2) if last else maps
+        return maps.permute(0, 3, 1, 2) if acts.ndim == 4 and getattr(self.model, 'output_fmt', '') == 'NHWC' else maps
 
 # %% ../nbs/31_architectures.ipynb #a1c40034
 def _fit(name, size):
@@ -221,8 +222,7 @@ def _timm_body(name, file, pretrained, size):
         if fit and (not pretrained or 'size mismatch' in str(e)): raise _bad_size(name, size, pretrained) from e
         if not pretrained: raise
         raise _bad_file(file, name, e) from e
-    known = model.state_dict().keys()
-    if file and 2*len(known - load_file(file).keys()) > len(known):  # timm leaves them random, without a word
+    if file and 2*len(model.state_dict().keys() - load_file(file).keys()) > len(model.state_dict()):  # timm leaves them random, without a word
         raise _bad_file(file, name, 'most of its names are of another network')
     if hasattr(model, 'pre_logits'): model.pre_logits = nn.Identity()  # of a VGG: 119 million numbers behind the maps
     body = _Body(model, pretrained)
@@ -267,7 +267,7 @@ def _hands_body(arch, name, size):
 
 # %% ../nbs/31_architectures.ipynb #bf4ed45f
 def get_body(
-    arch:str|Callable='test_resnet', # As `arch_name` takes it
+    arch:str|Callable='handnet', # As `arch_name` takes it
     pretrained:bool|str='hands', # `'hands'` = learned from drawn hands, True = ImageNet weights, False = random
     size:tuple[int,int]|None=None, # `(h,w)` of the images it will get, in pixels; None = what it was made for
 )->tuple[nn.Module,dict]: # Trunk, and its `mean` and `std` per channel

@@ -51,7 +51,7 @@ def _get_starts(archs, pretrained):
 def _get_configs(archs, pretrained, same):
     "A configuration for each of `archs`, after checks; says what they start with."
     if isinstance(archs, str) or callable(archs):
-        raise TypeError(f"`archs` must be a list of architectures, got {archs!r}. Write `[{archs!r}, 'test_resnet']`.")
+        raise TypeError(f"`archs` must be a list of architectures, got {archs!r}. Write `[{archs!r}, 'handnet']`.")
     archs = list(archs)
     _check_weights(archs, pretrained)
     starts = _get_starts(archs, pretrained)

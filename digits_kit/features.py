@@ -258,7 +258,7 @@ def out_of_fold(
 )->pd.DataFrame: # As from `predict`, under the index of `df`; without production, and photos that have no label or features
     "Predictions of every photo by a model that has not seen it, nor its group."
     rows, X = _as_rows(df, by), _check_features(features, df)
-    head = make_pipeline(StandardScaler(), LogisticRegression(C=.03, max_iter=1000)) if head is None else head
+    head = make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=1000)) if head is None else head
     groups, exam = get_groups(rows, by, links), rows.split.str.startswith('production').to_numpy()
     usable = np.isfinite(X).all(axis=1) & (rows.label != '').to_numpy() & ~exam
     rows, X, groups = rows[usable], X[usable], groups[usable]

@@ -37,7 +37,7 @@ from .scores import compare, score
 from .splits import check_leaks, get_groups
 
 # %% ../nbs/48_heads.ipynb #b53697b9
-_KINDS = {'logistic': partial(LogisticRegression, C=.03, max_iter=1000),
+_KINDS = {'logistic': partial(LogisticRegression, C=.01, max_iter=1000),
           'forest': partial(RandomForestClassifier, 200),
           'knn': partial(KNeighborsClassifier, 5, weights='distance', metric='cosine'),
           'mlp': partial(MLPClassifier, (64,), alpha=1., max_iter=500, tol=1e-3)}
@@ -62,8 +62,8 @@ def _turn(X):
     return axes*np.sqrt(values.clip(0))
 
 def _choose_c(train, X):
-    "The `C` that is least surprised by sessions of train it has not seen; .03 where they are not known."
-    if (train[['person', 'session']] == '').all(axis=1).any() or len(set(get_groups(train, 'session'))) < 2: return .03
+    "The `C` that is least surprised by sessions of train it has not seen; .01 where they are not known."
+    if (train[['person', 'session']] == '').all(axis=1).any() or len(set(get_groups(train, 'session'))) < 2: return .01
     X = _turn(X)
     tried = [out_of_fold(train, 'session', X, head=LogisticRegression(C=C, max_iter=1000)) for C in _CS]
     return _CS[int(np.argmin([log_loss(preds.actual, preds.filter(like='prob_')) for preds in tried]))]
@@ -180,7 +180,7 @@ def take_photos(
 # %% ../nbs/48_heads.ipynb #006f93fa
 def learning_curve(
     photos:pd.DataFrame|str|Path|None=None, # Rows of `read_manifest(root)`, or the folder; None = that of `get_dls`
-    head:str='logistic', # Which of `get_head`, as it is (with `C` of .03)
+    head:str='logistic', # Which of `get_head`, as it is (with `C` of .01)
     model:nn.Sequential|None=None, # As for `fit_head`
     pool:str='average', # As for `get_features`
     sizes:list[int]|None=None, # Photos per label; None = 5, 10, 20 and so on, to all of train

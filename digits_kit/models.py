@@ -105,7 +105,7 @@ _USED = {}  # the own functions that made a network in this process, by the name
 
 def build_model(
     vocab:list[str], # Labels, in the order of the scores; fastai sorts them by the alphabet
-    arch:str|Callable='test_resnet', # As `arch_name` takes it
+    arch:str|Callable='handnet', # As `arch_name` takes it
     head:str|None='cam', # `'cam'` for an exact class activation map, or `'fastai'`; None = `arch` is a whole network
     pretrained:bool|str='hands', # `'hands'` = learned from drawn hands, True = ImageNet weights, False = random
     size:int|tuple[int,int]=(96, 128), # `(h,w)` of the images it will get, in pixels

@@ -29,6 +29,7 @@ from .files import as_command, atomic_write, cache_dir, progress, runs_dir
 from .folder import NUMBERS
 from .hands import draw_hand
 from .models import build_model, eval_mode
+from .poses import Ways
 from .recipes import change_room
 from .rooms import draw_room
 from .scores import wilson
@@ -51,13 +52,14 @@ def get_batch(
     rooms:Tensor|None=None, # From `get_rooms`; None = where they were drawn, and not photographed
     amount:float=0, # As in `move_hands`; 0 = not moved, and not mirrored
     device:str='cpu', # Where all of it is done
+    size:tuple[int,int]=PICTURE, # Height and width of the pictures, multiples of 4
 )->tuple[Tensor,Tensor,Tensor,Tensor]: # `(B,3,H,W)` from 0 to 1, `(B,)`, `(B,5)`, `(B,6,h,w)`
     "Pictures of hands, and what is to be predicted: class, raised fingers, mask and tips."
     planes, mask, tips, n = [torch.from_numpy(hands[key].copy()).to(device) for key in ('planes', 'mask', 'tips', 'n')]
     planes, mask = planes/255, mask[:, None]/255
-    if amount: planes, mask, tips = move_hands(planes, mask, tips, amount)
+    planes, mask, tips = move_hands(planes, mask, tips, amount, size)
     xb = planes[:, :3] if rooms is None else photograph(_before_rooms(planes, rooms))
-    return xb, _CLASSES.to(device)[n.long()], (~tips[..., 0].isnan()).float(), torch.cat([mask, tip_maps(tips)], 1)
+    return xb, _CLASSES.to(device)[n.long()], (~tips[..., 0].isnan()).float(), torch.cat([mask, tip_maps(tips, size)], 1)
 
 # %% ../nbs/37_pretraining.ipynb #9fb0c77e
 @torch.no_grad()
@@ -75,12 +77,20 @@ def update_mean(
 # %% ../nbs/37_pretraining.ipynb #83bbced7
 _STAGES = ['easy'] + 3*['mixed'] + 21*['strong']  # of each part
 _BS = 32
+_SIZES = 6*[PICTURE] + 2*[(120, 160)] + [(144, 192), (192, 256)]  # of the pictures, where a network takes them all
 
 # %% ../nbs/37_pretraining.ipynb #d7845efd
 def _build(arch):
     "A network that has learned nothing yet; one that ends in features gets fastai's head."
     try: return build_model(_VOCAB, arch, pretrained=False, size=PICTURE)
     except ValueError: return build_model(_VOCAB, arch, 'fastai', False, PICTURE)
+
+def _sizes(net, device):
+    "The sizes of picture that a network can learn from."
+    try:
+        with eval_mode(net), torch.no_grad(): net(torch.zeros(1, 3, 192, 256, device=device))
+    except Exception: return [PICTURE]
+    return _SIZES
 
 def _start(arch, steps, seed):
     "All that changes in `steps` of training, at its beginning; raises when `arch` cannot be taught."
@@ -94,11 +104,13 @@ def _start(arch, steps, seed):
     lr = 3.5e-3 if any(isinstance(module, nn.BatchNorm2d) for module in net.model.modules()) else 7e-4
     opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=.01)
     sched = OneCycleLR(opt, lr, total_steps=steps, pct_start=.05)
-    return SimpleNamespace(net=net, mean=deepcopy(net.model), opt=opt, sched=sched, rows=[], device=device)
+    return SimpleNamespace(net=net, mean=deepcopy(net.model), opt=opt, sched=sched, rows=[], device=device,
+                           sizes=_sizes(net.model, device))
 
 def _learn(run, hands, rooms, amount):
     "One step; the four losses."
-    xb, *targs = get_batch(hands, rooms, amount, run.device)
+    size = run.sizes[torch.randint(len(run.sizes), ())]
+    xb, *targs = get_batch(hands, rooms, amount, run.device, size)
     losses = get_losses(run.net(xb), *targs, smooth=.05)
     run.opt.zero_grad()
     losses.sum().backward()
@@ -108,16 +120,16 @@ def _learn(run, hands, rooms, amount):
     return losses.detach()
 
 # %% ../nbs/37_pretraining.ipynb #a79755c3
-def _files(n, seed, difficulty=None):
+def _files(n, seed, difficulty, ways):
     "Hands in files of a thousand, so that who is interrupted while they are drawn loses one file at most."
     seeds = range(seed, seed + max(n//1000, 1))
-    return [get_hands(min(n, 1000), one, difficulty) for one in progress(seeds, 'Hands', unit='files')]
+    return [get_hands(min(n, 1000), one, difficulty, ways) for one in progress(seeds, 'Hands', unit='files')]
 
-def _get_data(n_images):
+def _get_data(n_images, ways=Ways()):
     "For each stage hands, rooms and amount of movement, as many as `n_images` are worth; and hands to measure with."
-    n, n_valid = min(n_images//9, 48_000), min(n_images//100, 400)
-    easy, mixed, rooms = _files(n//8, 100_000, .05), _files(n, 200_000), get_rooms(n//10)
-    valid = {str(d): get_hands(n_valid, 300_000, d) for d in (0, .35, .7)}
+    n, n_valid = min(n_images//9, 30_000), min(n_images//100, 400)
+    easy, mixed, rooms = _files(n//8, 100_000, .05, ways), _files(n, 200_000, None, ways), get_rooms(n//10)
+    valid = {str(d): get_hands(n_valid, 300_000, d, ways) for d in (0, .35, .7)}
     return SimpleNamespace(easy=(easy, None, .5), mixed=(mixed, None, .5), strong=(mixed, rooms, 1.), valid=valid)
 
 @torch.no_grad()
@@ -162,9 +174,9 @@ def _tell(row, left):
     tqdm.write(f"part {row['part']} of {len(_STAGES)}, {row['stage']}: loss {loss}, "
                f"right at difficulty 0, .35, .7: {right}; about {left:.1f} min left")
 
-def _train(run, state, table, settings):
+def _train(run, data, state, table, settings):
     "The parts that are missing; after each the table is written and the state saved."
-    data, steps, done = _get_data(settings['images']), settings['images']//_BS//len(_STAGES), len(run.rows)
+    steps, done = settings['images']//_BS//len(_STAGES), len(run.rows)
     batches = iter(progress(range((len(_STAGES) - done)*steps), table.stem, unit='batches'))
     machine = f'{run.device}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}'
     before, began, told = run.rows[-1]['minutes'] if done else 0, time.perf_counter(), 0
@@ -179,10 +191,10 @@ def _train(run, state, table, settings):
         told = minutes
 
 # %% ../nbs/37_pretraining.ipynb #2a4f660c
-def _settings(run, n_images, seed):
+def _settings(run, n_images, seed, ways):
     "What decides about the weights."
     layers = hashlib.sha256(str(run.net).encode()).hexdigest()[:8]
-    return {'images': n_images, 'seed': seed, 'drawn': renderer_id(), 'layers': layers}
+    return {'images': n_images, 'seed': seed, 'drawn': renderer_id(ways), 'layers': layers}
 
 def _check_made(path, settings):
     "Raise when the weights at `path` are those of another training."
@@ -192,21 +204,22 @@ def _check_made(path, settings):
                          f"made with {made} and not with {settings}. Take another folder, or move the file away.")
 
 def pretrain(
-    arch:str|Callable='test_resnet', # timm or fastai name, or a function that returns a trunk or a whole network
-    n_images:int=450_000, # Pictures to learn from, 800 or more; each drawn hand is shown about nine times
+    arch:str|Callable='handnet', # timm or fastai name, or a function that returns a trunk or a whole network
+    n_images:int=600_000, # Pictures to learn from, 800 or more; of one hand for nine of them, and 30,000 at most
     seed:int=0, # For the first weights and for all that is changed at random
     out:str|Path|None=None, # Folder for weights and table; None = `hands` in `runs_dir()`, where `find_weights` looks
+    ways:Ways=Ways(), # How widely hands are held and seen
 )->Path: # The weights, `<name>-hands.safetensors`; the table lies beside them, `.csv`
     "Teach a network to count drawn hands, from easy to hard (Bengio et al. 2009); goes on where a killed call was."
     steps, name = n_images//_BS//len(_STAGES)*len(_STAGES), arch_name(arch)
-    if steps < 1: raise ValueError(f"`n_images` must be 800 or more, got {n_images!r}. A good network takes 450,000.")
+    if steps < 1: raise ValueError(f"`n_images` must be 800 or more, got {n_images!r}. A good network takes 600,000.")
     run, path = _start(arch, steps, seed), Path(out or runs_dir()/'hands').expanduser()/f'{name}-hands.safetensors'
-    settings = _settings(run, steps*_BS, seed)
+    settings = _settings(run, steps*_BS, seed, ways)
     _check_made(path, settings)
     state = cache_dir('pretraining')/'-'.join([name, *map(str, settings.values()), 'state.pt'])
     if not path.exists():
         if state.exists(): _load_state(run, state)
-        _train(run, state, path.with_suffix('.csv'), settings)
+        _train(run, _get_data(steps*_BS, ways), state, path.with_suffix('.csv'), settings)
         run.mean.meta['hands'] = settings
         write_model(run.mean, path)
     state.unlink(missing_ok=True)
@@ -240,7 +253,7 @@ def _count_images(arch, minutes):
 # %% ../nbs/37_pretraining.ipynb #f7dfd3d3
 def _n_images(arch, minutes, images):
     "The number of pictures that is meant."
-    if minutes is None: return 450_000 if images is None else images
+    if minutes is None: return 600_000 if images is None else images
     if images is not None or minutes <= 0:
         raise ValueError(f"`--minutes` must be above 0 and without `--images`, got {minutes:g} and {images}. Give one.")
     path = cache_dir('pretraining')/f'{arch_name(arch)}-{minutes:g}-minutes.txt'
@@ -264,7 +277,7 @@ def _advice(path, arch):
 def digits_pretrain(
     arch:str, # timm or fastai name such as resnet18, or nets.py:my_net for a function in a file of yours
     minutes:float=None, # About how long it may take, the drawing of hands included; in place of --images
-    images:int=None, # Pictures to learn from, 800 or more; 450,000 when neither is given
+    images:int=None, # Pictures to learn from, 800 or more; 600,000 when neither is given
     seed:int=0, # For the first weights and for all that is changed at random
     out:str='', # Folder for weights and table; empty = hands/ in DIGITS_RUNS, else in runs/
 ):

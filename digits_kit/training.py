@@ -65,7 +65,7 @@ def _check_bs(model, size, bs):
 # %% ../nbs/34_training.ipynb #17da4ead
 def get_learner(
     dls:DataLoaders, # From `get_dls`
-    arch:str|Callable='test_resnet', # timm or fastai name, fastai function, or own function that returns a network
+    arch:str|Callable='handnet', # timm or fastai name, fastai function, or own function that returns a network
     head:str|None='cam', # `'cam'` for an exact class activation map, or `'fastai'`; None = `arch` is a whole network
     pretrained:bool|str='hands', # `'hands'` = the kit's own weights, True = ImageNet weights, False = random
     seed:int=42, # For the random weights of the head (and of the trunk with `pretrained=False`)

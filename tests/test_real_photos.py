@@ -27,7 +27,7 @@ def test_a5_on_real_photos(tmp_path):
     records = [json.loads(o.read_text(encoding='utf-8')) for o in sorted((tmp_path/'out').glob('*/run.json'))]
     assert [o['name'] for o in records] == ['a3', 'untouched', 'a5']
     assert records[0]['pretrained'] is True  # the baseline starts from the ImageNet weights of `DIGITS_WEIGHTS`
-    assert [o['arch'] for o in records] == ['mobilenetv2_035', 'test_resnet', 'test_resnet']
+    assert [o['arch'] for o in records] == ['mobilenetv2_035', 'handnet', 'handnet']
     for record in records:
         assert record['data']['root'] == str(Path(os.environ['DIGITS_DATA']).resolve())
     hand_in(next((tmp_path/'out').glob('a5-*/*.zip')), tmp_path/'mine')

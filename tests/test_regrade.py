@@ -29,7 +29,7 @@ from digits_kit.sample import draw_folder
 WORDS = 'The hand is small in these new photos. In a3 we had 61 %, in a4 50 %, and in a5 it is far better. ' * 3
 TEXT = [f'## {name}\n{WORDS}' for name in ('Introduction', 'Model training and results', 'Summary and conclusion', 'Reflection')]
 
-MODEL = find_weights('test_resnet', 'hands')
+MODEL = find_weights('handnet', 'hands')
 HOSTILE = {
     'exit0': 'import sys; sys.exit(0)',
     'os_exit': 'import os; os._exit(0)',

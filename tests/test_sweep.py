@@ -236,7 +236,7 @@ def test_ctrl_c(photos, forked):
 @posix
 def test_failed_runs_are_tried_again(photos, forked, monkeypatch, tmp_path):
     weights = tmp_path/'weights'
-    config = [{'pretrained': True, 'size': 32}]
+    config = [{'arch': 'test_resnet', 'pretrained': True, 'size': 32}]
     with pytest.warns(UserWarning, match='Three ways out'): table = sweep(config, photos, seeds=[0], epochs=1)
     assert list(table.status) == ['failed'] and 'Three ways out' in table.reason.iloc[0]
     weights.mkdir()
