@@ -36,17 +36,20 @@ class Home:
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def complete(self):
-        "Run to the end: seconds, and everything that was printed."
-        start, process = time.monotonic(), self.start()
+        "Run to the end; everything that was printed."
+        process = self.start()
         text = process.communicate()[0]
         assert process.returncode == 0, text
-        return time.monotonic() - start, text
+        return text
 
-    def interrupt(self, after, how):
-        "Start, wait `after` seconds, interrupt, and wait until the kernel is gone as well."
-        process = self.start()
-        time.sleep(after)
-        assert process.poll() is None, f'digits_a5 ended before it was interrupted:\n{process.communicate()[0]}'
+    def interrupt(self, step, how):
+        "Start, interrupt half a second after `step` of its steps are done, and wait until the kernel is gone as well."
+        process, said = self.start(), ''
+        for line in process.stdout:
+            said += line
+            if line.startswith(f'[{step:2}/'): break
+        time.sleep(.5)
+        assert process.poll() is None, f'digits_a5 ended before it was interrupted:\n{said}'
         kernels = psutil.Process(process.pid).children(recursive=True)
         if how == 'ctrl-c': os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
         else: process.kill()
@@ -54,13 +57,13 @@ class Home:
         assert process.returncode != 0
         _, alive = psutil.wait_procs(kernels, timeout=30)
         for o in alive: o.kill()
-        assert not alive, f'{how} after {after:.0f} s left processes that went on for 30 s: {alive}'
+        assert not alive, f'{how} after step {step} left processes that went on for 30 s: {alive}'
 
 
 @pytest.fixture(scope='module')
 def home(tmp_path_factory):
     home = Home(tmp_path_factory.mktemp('a5'))
-    home.seconds, home.text = home.complete()
+    home.text = home.complete()
     home.photos_before, home.runs_before = contents(home.photos), contents(home.runs)
     return home
 
@@ -73,9 +76,9 @@ def check_unharmed(home):
     for file in home.cache.rglob('*.rgb'): assert file.stat().st_size == 96*128*3
 
 
-@pytest.mark.parametrize('part,how', [(.3, 'kill -9'), (.6, 'ctrl-c'), (.85, 'kill -9')])
-def test_interrupt(home, part, how):
-    home.interrupt(part*home.seconds, how)
+@pytest.mark.parametrize('step,how', [(6, 'kill -9'), (11, 'ctrl-c'), (13, 'kill -9')])  # each before a training
+def test_interrupt(home, step, how):
+    home.interrupt(step, how)
     check_unharmed(home)
 
 
