@@ -36,11 +36,10 @@ class Home:
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def complete(self):
-        "Run to the end; everything that was printed."
+        "Run to the end."
         process = self.start()
         text = process.communicate()[0]
         assert process.returncode == 0, text
-        return text
 
     def interrupt(self, step, how):
         "Start, interrupt half a second after `step` of its steps are done, and wait until the kernel is gone as well."
@@ -63,7 +62,7 @@ class Home:
 @pytest.fixture(scope='module')
 def home(tmp_path_factory):
     home = Home(tmp_path_factory.mktemp('a5'))
-    home.text = home.complete()
+    home.complete()
     home.photos_before, home.runs_before = contents(home.photos), contents(home.runs)
     return home
 
