@@ -222,7 +222,7 @@ def _timm_body(name, file, pretrained, size):
         if fit and (not pretrained or 'size mismatch' in str(e)): raise _bad_size(name, size, pretrained) from e
         if not pretrained: raise
         raise _bad_file(file, name, e) from e
-    if file and 2*len(model.state_dict().keys() - load_file(file).keys()) > len(model.state_dict()):  # timm leaves them random, without a word
+    if file and 2*len(model.state_dict().keys() - load_file(file).keys()) > len(model.state_dict()):  # timm is silent
         raise _bad_file(file, name, 'most of its names are of another network')
     if hasattr(model, 'pre_logits'): model.pre_logits = nn.Identity()  # of a VGG: 119 million numbers behind the maps
     body = _Body(model, pretrained)
